@@ -14,7 +14,10 @@ WORKERS ?= 4
 within = $(if $(filter tests/%,$(ARGS)),,$(1))
 
 # What `make lowest` installs and runs.
-EXTRAS = aiohttp,alerts,collector,httpx,httpx2,lab,postgresql,requests,simulate,urllib3,websockets
+# All extras but `proxy`, which needs an environment of its own; the others bring `recovery`.
+EXTRAS = $(shell $(BIN)/python -c 'import tomllib; \
+	found = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+	print(*sorted(found.keys() - {"proxy", "recovery"}), sep=",")')
 LOWEST = $(filter-out tests/test_docs%.py tests/test_house.py tests/test_postgres.py,$(wildcard tests/test_*.py)) tests/clientstore/test_libraries.py tests/middleware/test_asgi.py \
 	tests/middleware/test_wsgi.py tests/middleware/collector/storage/conformance tests/cli/test_help.py
 

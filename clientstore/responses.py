@@ -131,7 +131,9 @@ def _peer_for(url_host: str, connection: object) -> Peer | Noting:
     # A library may use another name for TLS than the URL's, and ssl and idna disagree on some names. TLS has verified
     # only its own name, so this connection proves nothing about another one.
     if peer is None or peer.host != host:
-        seen = "was not enforced" if peer is None else f"was verified as {peer.host}"
+        kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+        unknown = f"was not enforced: {kind} is not the ssl.SSLSocket or ssl.SSLObject of an enforced context"
+        seen = unknown if peer is None else f"was verified as {peer.host}"
         return Noting("ignored", f"the TLS connection for {host} {seen}", "2.5")
     return peer
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from dynpin.cli.app import COMMANDS, app, command
+from dynpin.cli.app import COMMANDS, app, command, make_readable
 from dynpin.cli.collect_settings import FLAGS, Settings, described
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ __all__ = ["command_pages", "settings_page", "write_generated"]
 
 # As wide as a terminal of 80 columns.
 _WIDTH = 78
+_HELP = ["-h", "--help"]
 
 _SETTINGS_HEAD = """# collector.toml
 
@@ -74,7 +75,9 @@ def command_pages() -> dict[str, str]:
 
 
 def _command_page(name: str) -> str:
-    parts = list(_with_those_below(command(name), f"dynpin {name}"))
+    called = command(name)
+    make_readable(called, called.context_class(called, info_name=name, help_option_names=_HELP))
+    parts = list(_with_those_below(called, f"dynpin {name}"))
     heads = ["#"] + ["##"] * (len(parts) - 1)
     return "\n".join(
         f"{head} {path}\n\n```text\n{_help(each, path)}\n```\n" for head, (path, each) in zip(heads, parts, strict=True)
@@ -93,7 +96,7 @@ def _help(each: Command, path: str) -> str:
     if isinstance(each, TyperCommand | TyperGroup):
         each.rich_markup_mode = None  # plain text, without Rich's boxes
     context = each.context_class(
-        each, info_name=path, terminal_width=_WIDTH, max_content_width=_WIDTH, help_option_names=["-h", "--help"]
+        each, info_name=path, terminal_width=_WIDTH, max_content_width=_WIDTH, help_option_names=_HELP
     )
     return each.get_help(context).strip()
 

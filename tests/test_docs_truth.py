@@ -13,6 +13,7 @@ from docs.generated import settings_page
 from dynpin.cli import errors
 from dynpin.cli.collect_settings import PREFIX, Settings, read_settings
 from tests.test_docs import DOCUMENTS, ROOT
+from tests.test_house import ADAPTERS
 
 # A path of the repository, in code: its first folder is one of the house.
 _PATH = re.compile(r"`((?:dynpin|middleware|clientstore|tests|docs)/[\w/.*-]*)`")
@@ -102,6 +103,19 @@ def test_each_dependency_stands_in_the_table() -> None:
     cells = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
     written = {name.strip() for cell in cells for name in cell.split(",")} - {"Package"}
     assert _dependencies() == written
+
+
+@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
+def test_each_client_library_stands_on_each_page(adapter: str) -> None:
+    reference = ROOT / "docs" / "reference"
+    for library in ("http.client", "urllib.request") if adapter == "http_client" else (adapter,):
+        for name in ("clients.md", "errors.md"):  # in the first column of a table
+            rows = [line.split("|")[1] for line in (reference / name).read_text().splitlines() if line.startswith("| ")]
+            assert any(library in re.split(", ", row.strip()) for row in rows), name
+        for name in ("client.md", "client-rules.md"):
+            assert re.search(rf"(?<![\w.]){re.escape(library)}(?!\w)", (reference / name).read_text()), name
+    # niquests is in no environment that builds the site.
+    assert adapter == "niquests" or f"dynpin.clientstore.{adapter}." in (reference / "api" / "adapters.md").read_text()
 
 
 def test_each_dependency_is_imported_by_the_package() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -30,7 +31,12 @@ INPUT_AND_OUTPUT = {
 HALVES = {"middleware": "dynpin.clientstore", "clientstore": "dynpin.middleware"}
 TOOLS = ("dynpin.deploy", "dynpin.lab", "dynpin.cli")
 # What a program imports besides the room's own names: one file for each library, and the pins' files of other programs.
-ADAPTERS = {"aiohttp", "http_client", "httpx", "httpx2", "niquests", "requests", "urllib3", "websockets"}
+# Each has an extra of its name, except those for the standard library, and niquests, which replaces urllib3.
+ADAPTERS = {"http_client", "niquests"} | {
+    extra
+    for extra in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    if (ROOT / "clientstore" / f"{extra}.py").exists()
+}
 
 
 def _absolute(path: Path, level: int) -> str:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from typer.core import TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperGroup, TyperOption
 from typer.main import get_group
 
 from dynpin._version import __version__
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     # Typer 0.29 contains click; older versions use click itself.
     from typer._click import Command, Context, Parameter
 
-__all__ = ["COMMANDS", "Row", "app", "command"]
+__all__ = ["COMMANDS", "Row", "app", "command", "make_readable"]
 
 _CLIENT, _SERVER, _STUDY = "For clients", "For servers", "For study"
 
@@ -101,27 +101,32 @@ class _Table(TyperGroup):
         if name is None or row is None:
             return name, row, rest
         called = command(name)
-        _hide_types_of_flags(called, ctx)
+        make_readable(called, ctx)
         return name, called, rest
 
     def get_params(self, ctx: Context) -> list[Parameter]:
         parameters = super().get_params(ctx)
-        _hide_types(parameters)
+        _tidy(parameters)
         return parameters
 
 
-def _hide_types_of_flags(called: Command, ctx: Context) -> None:
-    _hide_types(called.get_params(ctx))
+def make_readable(called: Command, ctx: Context) -> None:
+    """Let the help of a command, and of those below it, fill the lines and name the arguments."""
+    # Rich keeps the line breaks of the source.
+    called.help = "\n\n".join(each.replace("\n", " ") for each in (called.help or "").split("\n\n"))
+    _tidy(called.get_params(ctx))
     if isinstance(called, TyperGroup):
         for each in called.commands.values():
-            _hide_types_of_flags(each, ctx)
+            make_readable(each, ctx)
 
 
-def _hide_types(parameters: Iterable[Parameter]) -> None:
-    """Hide <bool>, which Typer 0.29 prints after each flag, although a flag takes no value."""
+def _tidy(parameters: Iterable[Parameter]) -> None:
+    """Name values in capitals. Typer 0.29 prints {url} for an argument, <bool> for a flag, <list[str]> for a list."""
     for parameter in parameters:
         if isinstance(parameter, TyperOption) and parameter.is_flag:
             parameter.metavar = ""
+        elif parameter.metavar is None and (isinstance(parameter, TyperArgument) or parameter.multiple):
+            parameter.metavar = parameter.opts[0].lstrip("-").upper()
 
 
 app = typer.Typer(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Receive violation reports (RFC 7469 §3), store them, and say what they mean.")
+app = typer.Typer()
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(api_tokens_app, name="api-tokens")
 app.command("move")(move)
@@ -80,6 +80,8 @@ def collect(
     Reports go to /r/TOKEN/enforce and /r/TOKEN/report-only; the pages start at /. If no setting says who may read, a
     password is made and printed. Each setting can also be in collector.toml, or in the environment as DYNPIN_COLLECTOR_
     and its name. A flag wins over the environment, and the environment wins over the file.
+
+    Example: dynpin collect --storage reports.sqlite --port 8080
     """
     # Typer gives an empty value for a repeatable flag that was not used.
     typed = {name: context.params[name] for name in Settings.model_fields}
@@ -206,7 +208,10 @@ def _welcome(base: str, names: list[str] | None, password: str | None, listening
 
 @app.command("config")
 def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOption = False) -> None:
-    """Print each setting and where it comes from. The collector reads the files that settings name when it starts."""
+    """Print each setting and where it comes from. The collector reads the files that settings name when it starts.
+
+    Example: dynpin collect config --config collector.toml
+    """
     from dynpin.middleware.collector import ServiceSettings  # noqa: PLC0415
 
     found = settings_of(context, config=config)
@@ -262,7 +267,10 @@ def prune(
     megabytes: Annotated[int | None, typer.Option(help="Keep at most this much in total.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete old reports now. A running collector does this every hour."""
+    """Delete old reports now. A running collector does this every hour.
+
+    Example: dynpin collect prune --storage reports.sqlite --days 90
+    """
     from dynpin.middleware.collector import Retention  # noqa: PLC0415
     from dynpin.middleware.collector.reserve import with_reserve  # noqa: PLC0415
 
@@ -285,7 +293,10 @@ def prune(
 
 @app.command("migrate")
 def migrate(context: typer.Context, storage: StorageOption = None, config: ConfigFile = None) -> None:
-    """Upgrade the storage to this version's schema. In an empty PostgreSQL database, make the tables."""
+    """Upgrade the storage to this version's schema. In an empty PostgreSQL database, make the tables.
+
+    Example: dynpin collect migrate --storage postgresql://collector@db/reports
+    """
     from dynpin.middleware.collector.storage import migrate_storage, shown  # noqa: PLC0415
 
     address = settings_of(context, storage, config).settings.storage

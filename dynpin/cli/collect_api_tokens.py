@@ -43,7 +43,10 @@ def add(
     config: ConfigFile = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token and print it. It is shown only now, since it is not stored."""
+    """Make a token and print it. It is shown only now, since it is not stored.
+
+    Example: dynpin collect api-tokens add dashboard --scope read --storage reports.sqlite
+    """
     from dynpin.middleware.collector import new_api_token  # noqa: PLC0415
 
     if not name.strip() or not name.isprintable():
@@ -66,7 +69,10 @@ def add(
 def list_tokens(
     context: typer.Context, storage: StorageOption = None, config: ConfigFile = None, as_json: JsonOption = False
 ) -> None:
-    """List all tokens with the time of their last use, also expired and revoked ones. Their text is not shown."""
+    """List all tokens with the time of their last use, also expired and revoked ones. Their text is not shown.
+
+    Example: dynpin collect api-tokens list --storage reports.sqlite
+    """
     with open_storage(settings_of(context, storage, config).settings.storage, must_exist=True) as kept:
         found = kept.api_tokens()
     if as_json:
@@ -90,7 +96,10 @@ def revoke(
     storage: StorageOption = None,
     config: ConfigFile = None,
 ) -> None:
-    """Revoke a token now."""
+    """Revoke a token now.
+
+    Example: dynpin collect api-tokens revoke dashboard --storage reports.sqlite
+    """
     settings = settings_of(context, storage, config).settings
     with open_storage(settings.storage, must_exist=True) as kept:
         was_there = kept.revoke_api_token(name)

@@ -25,6 +25,8 @@ def move(
 
     Stop the collectors of both first: collectors of FROM store nothing during the copy. If the copy was stopped or
     killed, run the same command again, and it continues.
+
+    Example: dynpin collect move reports.sqlite postgresql://collector@db/reports
     """
     try:
         from dynpin.middleware.collector.storage import address_of, open_storage  # noqa: PLC0415

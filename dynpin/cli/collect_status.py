@@ -24,7 +24,10 @@ _PATIENCE_S = 5.0
 def status(
     context: typer.Context, storage: StorageOption = None, config: ConfigFile = None, as_json: JsonOption = False
 ) -> None:
-    """Say whether reports can be stored, how many wait for a verdict, and which alert channels fail."""
+    """Say whether reports can be stored, how many wait for a verdict, and which alert channels fail.
+
+    Example: dynpin collect status --storage reports.sqlite
+    """
     from dynpin.middleware.collector.storage import HOUR, Filter  # noqa: PLC0415
 
     with open_storage(settings_of(context, storage, config).settings.storage, must_exist=True) as kept:

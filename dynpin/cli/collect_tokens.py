@@ -40,7 +40,10 @@ def add(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token and print it."""
+    """Make a token and print it.
+
+    Example: dynpin collect tokens add --name enforce --host www.example.com
+    """
     from dynpin.middleware.collector import Token  # noqa: PLC0415
 
     hosts = tuple(map(_host, host or ()))
@@ -70,7 +73,10 @@ def _host(text: str) -> str:
 def list_tokens(
     context: typer.Context, storage: StorageOption = None, config: ConfigFile = None, as_json: JsonOption = False
 ) -> None:
-    """List all tokens, also revoked ones and those from settings."""
+    """List all tokens, also revoked ones and those from settings.
+
+    Example: dynpin collect tokens list --storage reports.sqlite
+    """
     from dynpin.middleware.collector import Token  # noqa: PLC0415
 
     settings = settings_of(context, storage, config).settings
@@ -104,7 +110,10 @@ def revoke(
     storage: StorageOption = None,
     config: ConfigFile = None,
 ) -> None:
-    """Accept no more reports with a token. A running collector notices within a second."""
+    """Accept no more reports with a token. A running collector notices within a second.
+
+    Example: dynpin collect tokens revoke TOKEN --storage reports.sqlite
+    """
     settings = settings_of(context, storage, config).settings
     with open_storage(settings.storage, must_exist=True) as kept:
         was_there, is_named = kept.revoke_token(token), token in kept.named_tokens()

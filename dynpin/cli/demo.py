@@ -29,6 +29,8 @@ def demo(as_json: JsonOption = False) -> None:
     Everything is real except the clock: servers and sockets on 127.0.0.1, certificates of two authorities, a store on
     disk, the collector. It is the scenario `dynpin lab run demo`, in chapters. The exit code is 0 only if every chapter
     went as expected.
+
+    Example: dynpin demo
     """
     try:
         from dynpin.lab.playing import play_one  # noqa: PLC0415 - it needs the servers and clients of the extra

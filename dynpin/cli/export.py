@@ -77,6 +77,7 @@ def export(
         typer.Option(
             "--expires",
             formats=["%Y-%m-%d"],
+            metavar="YYYY-MM-DD",
             help="The day on which static pins, or those of an ssl-pinning file, end, UTC.",
             show_default=False,
         ),
@@ -114,10 +115,11 @@ def export(
     With --watch the lines follow dynpin.toml, its key files and its ramp:
     for a server that runs no app of yours.
 
-    Examples:
-    dynpin export nginx tls/fullchain.pem backup.pub.pem
-    dynpin export nginx --watch pins.conf --reload "nginx -s reload"
-    dynpin export ssl-pinning --signing-key signing.pem > pins.json
+    Example: dynpin export nginx tls/fullchain.pem backup.pub.pem
+
+    Example: dynpin export nginx --watch pins.conf --reload "nginx -s reload"
+
+    Example: dynpin export ssl-pinning --signing-key signing.pem > pins.json
     """
     if form not in (*FORMATS, *SIGNED_FORMATS):
         fail(f"{form} is not a format; there are {', '.join((*FORMATS, *SIGNED_FORMATS))}")

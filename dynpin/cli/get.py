@@ -42,6 +42,8 @@ def get(
     The exit code is 1 if Pin Validation refuses the connection: then no request was sent. With --audit the request is
     sent anyway, nothing is noted, and the exit code is also 1. The exit code is 2 if there was no answer, if the
     certificate is not valid, or if the command is wrong. HTTPS_PROXY and NO_PROXY are used.
+
+    Example: dynpin get https://www.example.com/
     """
     # Imported here, since `hosts` uses --store of this module and needs no HTTP.
     from dynpin.cli.visit import visit  # noqa: PLC0415

@@ -29,10 +29,7 @@ from dynpin.report import rfc3339
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    help="The Known Pinned Hosts of a pin store: list, show, forget, pin, import, export and check them.",
-    invoke_without_command=True,
-)
+app = typer.Typer(invoke_without_command=True)
 
 HostArgument = Annotated[str, typer.Argument(help="A host name.")]
 
@@ -44,10 +41,15 @@ def hosts(
     remove: Annotated[str | None, typer.Option("-R", metavar="HOST", help="Remove HOST, as `forget` does.")] = None,
     store: StoreOption = None,
 ) -> None:
-    """The Known Pinned Hosts of a pin store. -F and -R are those of ssh-keygen."""
+    """The Known Pinned Hosts of a pin store: list, show, forget, pin, import, export and check them.
+
+    -F and -R work as in ssh-keygen.
+
+    Example: dynpin hosts -F www.example.com
+    """
     if context.invoked_subcommand is not None:
         if find is not None or remove is not None or store is not None:
-            fail(f"give the options behind the verb: dynpin hosts {context.invoked_subcommand} …")
+            fail(f"write the options after the verb: dynpin hosts {context.invoked_subcommand} …")
         return
     if find is not None and remove is not None:
         fail("-F finds and -R removes: give one of them")
@@ -69,6 +71,8 @@ def list_hosts(
     """List the Known Pinned Hosts: when the pins of each expire, when they were noted, and where they came from.
 
     On stderr: the hosts that the store did not note because a limit was reached.
+
+    Example: dynpin hosts list --all
     """
     with _open(store) as pins:
         entries = pins.hosts(include_expired=everything)
@@ -102,7 +106,10 @@ def _show_list(entries: list[KnownPinnedHost], now: float) -> None:
 
 @app.command()
 def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Show the pins for HOST, its own or a superdomain's. The exit code is 1 if there are none."""
+    """Show the pins for HOST, its own or a superdomain's. The exit code is 1 if there are none.
+
+    Example: dynpin hosts show www.example.com
+    """
     name = canonical_host(host)
     with _open(store) as pins:
         known = pins.known_host(name)
@@ -125,9 +132,12 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
 
 @app.command()
 def forget(
-    names: Annotated[list[str], typer.Argument(metavar="HOST…", help="Host names.")], store: StoreOption = None
+    names: Annotated[list[str], typer.Argument(metavar="HOST", help="Host names.")], store: StoreOption = None
 ) -> None:
-    """Forget the pins of each HOST: the next visit counts as the first. The exit code is 1 if a HOST has none."""
+    """Forget the pins of each HOST: the next visit counts as the first. The exit code is 1 if a HOST has none.
+
+    Example: dynpin hosts forget www.example.com
+    """
     left: list[str] = []
     with _open(store) as pins:
         for name in map(canonical_host, names):
@@ -157,7 +167,7 @@ def pin(
     host: HostArgument,
     keys: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PIN|FILE]…", help="Pins in base64, or files with a certificate, a CSR or a key."),
+        typer.Argument(metavar="PIN|FILE", help="Pins in base64, or files with a certificate, a CSR or a key."),
     ] = None,
     certificates: Annotated[
         list[str] | None,
@@ -171,12 +181,17 @@ def pin(
     on_expiry: OnExpiryOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Set a static pin for HOST, which no header changes. It replaces the entry in the store."""
+    """Set a static pin for HOST, which no header changes. It replaces the entry in the store.
+
+    Example: dynpin hosts pin www.example.com tls/fullchain.pem backup.pub.pem
+    """
     try:
         pins = [_pin(key) for key in keys or ()]
         exact = [certificate_digest(text) for text in certificates or ()]
     except (UnpinnableKey, ValueError, OSError) as error:
         fail(str(error))
+    if not pins and not exact:
+        fail(f"name a pin or a key file of {host}: dynpin hosts pin {host} FILE")
     with PinStore(store) as kept:
         covered = not include_subdomains and _covers(kept, host)
         entry = kept.pin(
@@ -221,6 +236,8 @@ def check(
     """Check the file of the store, and show the hosts that it did not note because a limit was reached.
 
     The exit code is 1 if a fault remains. Before --repair, stop the programs that use the store.
+
+    Example: dynpin hosts check --repair
     """
     path = pin_files.store_path(store)
     if accept_clock:

@@ -29,7 +29,7 @@ __all__ = ["ListState", "details", "follow", "recover"]
 def recover(
     host: Annotated[
         str | None,
-        typer.Argument(metavar="[HOST]", help="The host that is locked out; without it, every list of the store."),
+        typer.Argument(metavar="HOST", help="The host that is locked out; without it, every list of the store."),
     ] = None,
     source: Annotated[
         Path | None,
@@ -45,6 +45,8 @@ def recover(
     """Look at the signed list of a host now. Exit code 1 if a list cannot be trusted.
 
     Only a list that the noted root has signed counts, from any place. It gives no host more time than its last header.
+
+    Example: dynpin hosts recover www.example.com --from /media/stick
     """
     if store is not None and not store.exists():
         fail(f"there is no pin store at {store}")
@@ -91,7 +93,7 @@ def follow(
     root: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[ROOT]", help="Version 1 of its root.json, from a person that you trust.", show_default=False
+            metavar="ROOT", help="Version 1 of its root.json, from a person that you trust.", show_default=False
         ),
     ] = None,
     key: Annotated[
@@ -113,6 +115,8 @@ def follow(
     """Take the pins of a signed list before the first visit, and look for changes daily.
 
     Exit code 1 if the list cannot be read or trusted; dynpin tries again later.
+
+    Example: dynpin hosts follow https://recovery.example.com root.json
     """
     trusted = root or key
     if trusted is None or (root and key):

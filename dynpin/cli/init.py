@@ -34,8 +34,7 @@ __all__ = ["init"]
 
 _NEXT = """\
 Next
-  1. Move {private} off this machine, to two places that do not burn down together. Its passphrase belongs
-     in neither of them.
+  1. Move {private} off this machine, to two places in different buildings. Keep its passphrase in a third place.
   2. Send the header. In Flask:  app.wsgi_app = PublicKeyPinsWSGIMiddleware(app.wsgi_app, "{inventory}")
      In FastAPI and other ASGI apps:  app = PublicKeyPinsMiddleware(app, "{inventory}")
      With a proxy alone:  dynpin export nginx --watch FILE --reload COMMAND
@@ -77,9 +76,9 @@ def init(
     Nothing is overwritten. If the command fails, the folder is unchanged.
     The exit code is 1 if the site cannot be pinned as it is.
 
-    Examples:
-    dynpin init www.example.com
-    dynpin init tls/fullchain.pem --out pins
+    Example: dynpin init www.example.com
+
+    Example: dynpin init tls/fullchain.pem --out pins
     """
     is_file = Path(site).is_file()
     if keys is not None and is_file:

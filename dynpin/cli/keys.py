@@ -33,9 +33,9 @@ app = typer.Typer(help="Make backup keys, and check that there is one of each ty
 _WHERE = """\
 Where to keep it
   {private} is the only file that is secret. Move it off this machine now: to two
-  places that do not burn down together (an encrypted stick in a safe, a password manager's vault). Its passphrase
-  belongs in neither of them. The server needs the public half or the CSR alone: name one of them as a backup.
-  On the day it is needed: have {csr} signed, bring the private key back, deploy both."""
+  places in different buildings (an encrypted stick in a safe, a password manager's vault). Keep its passphrase in a
+  third place. The server needs only the public half or the CSR: name one of them as a backup.
+  On the day when you need the key: let your CA sign {csr}, bring the private key back, and deploy both."""
 
 
 @app.command(name="new")

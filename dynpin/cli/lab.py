@@ -42,7 +42,10 @@ ProcessesOption = Annotated[
 
 @app.command(name="list")
 def list_(as_json: JsonOption = False) -> None:
-    """List the scenarios."""
+    """List the scenarios.
+
+    Example: dynpin lab list
+    """
     known = _scenarios()
     if as_json:
         print_json([_as_json(scenario) for scenario in known.values()])
@@ -84,6 +87,8 @@ def run(
 
     Servers, sockets, certificates and clients are real; only the clock is simulated. The exit code is 1 if an assertion
     of a scenario does not hold.
+
+    Example: dynpin lab run hotspot --picture hotspot.svg
     """
     if everything == (name is not None):
         fail("give the NAME of a scenario (dynpin lab list), or --all")

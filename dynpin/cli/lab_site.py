@@ -26,7 +26,7 @@ _HOUR = 3600
 
 
 def site(
-    host: Annotated[str, typer.Argument(metavar="[HOST]", help="The name of the site.")] = "localhost",
+    host: Annotated[str, typer.Argument(metavar="HOST", help="The name of the site.")] = "localhost",
     port: Annotated[
         int, typer.Option("--port", help="Where the site listens; 0 takes a free port.", min=0, max=65535)
     ] = 8443,

@@ -202,7 +202,10 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
         return fields_of_lines(lines.decode("latin-1"), known)
     if header is None:
         if not (known.paths or known.nodes or known.told):
-            fail("give the value of a header, - for header lines on stdin, or a HAR file")
+            fail(
+                "there is no dynpin.toml in this folder, and no header: give its value in quotes, - for lines on "
+                "stdin, or a HAR file"
+            )
     elif header.endswith(".har"):
         try:
             return fields_of_har(_data(Path(header)), known)

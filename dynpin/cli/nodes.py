@@ -22,7 +22,10 @@ app = typer.Typer(help="See what the nodes of a site send, and whether they agre
 
 @app.command(name="list")
 def list_command(inventory: InventoryOption = None, as_json: JsonOption = False) -> None:
-    """Show what each node sends, and what clients may hold of it. The exit code is 1 if the nodes do not agree."""
+    """Show what each node sends, and what clients may hold of it. The exit code is 1 if the nodes do not agree.
+
+    Example: dynpin nodes list
+    """
     from dynpin.deploy.agreement import disagreeing, node_lines  # noqa: PLC0415 - only the text output needs it
 
     state = _state(inventory)
@@ -46,7 +49,10 @@ def list_command(inventory: InventoryOption = None, as_json: JsonOption = False)
 
 @app.command(name="forget")
 def forget_command(name: Annotated[str, typer.Argument(help="The node.")], inventory: InventoryOption = None) -> None:
-    """Record that a node is gone. Clients may still hold its headers until max-age has passed."""
+    """Record that a node is gone. Clients may still hold its headers until max-age has passed.
+
+    Example: dynpin nodes forget web-2
+    """
     state = _state(inventory)
     if name not in state.copy().nodes:
         fail(f"{state} has no node {name}; dynpin nodes list shows the nodes")
@@ -60,7 +66,7 @@ def forget_command(name: Annotated[str, typer.Argument(help="The node.")], inven
 def _state(inventory: Path | None) -> SharedState:
     site = inventory_of(inventory)
     if site is None:
-        fail("there is no dynpin.toml in this folder: name the site's with --inventory")
+        fail("there is no dynpin.toml in this folder: name that of the site with --inventory; dynpin init makes one")
     state = fetched(site)
     if state is None:
         fail(f'{site.path} has no line state in [site]: state = "https://COLLECTOR" lets nodes share what they send')
@@ -76,7 +82,7 @@ def _as_json(document: SiteDocument, now: float) -> dict[str, object]:
                 "since": rfc3339(node.since),
                 "seen_at": rfc3339(node.seen_at),
                 "chains": [list(chain) for chain in node.chains],
-                "speaker": str(node.speaker),
+                "sender": str(node.sender),
                 "doubled": None if node.doubled is None else [str(each) for each in node.doubled],
             }
             for name, node in sorted(document.nodes.items())

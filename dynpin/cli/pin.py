@@ -26,6 +26,8 @@ def pin(
 
     If a file contains several things, its first certificate counts. Exit code 2 if a file cannot be pinned; the pins of
     the others are still printed.
+
+    Example: dynpin pin tls/fullchain.pem backup.pub.pem
     """
     pins: list[dict[str, str]] = []
     refused: list[str] = []

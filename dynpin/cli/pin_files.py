@@ -44,7 +44,13 @@ __all__ = ["ExpiresOption", "OnExpiryOption", "ends", "export_pins", "import_pin
 
 ExpiresOption = Annotated[
     datetime | None,
-    typer.Option("--expires", formats=["%Y-%m-%d"], help="The day on which static pins end, UTC.", show_default=False),
+    typer.Option(
+        "--expires",
+        formats=["%Y-%m-%d"],
+        metavar="YYYY-MM-DD",
+        help="The day on which static pins end, UTC.",
+        show_default=False,
+    ),
 ]
 OnExpiryOption = Annotated[
     OnExpiry | None,
@@ -95,6 +101,8 @@ def import_pins(
 
     Static entries replace the entry of the store. Noted ones, such as wget2's, do not replace a static entry that has
     not expired, or an entry that was noted later. wget2's file, JSON lines and CSV may have a million hosts.
+
+    Example: dynpin hosts import pins.csv
     """
     end = ends(expires, on_expiry)
     with _opened(file) as text:
@@ -116,17 +124,17 @@ def import_pins(
 
 def export_pins(
     form: Annotated[ExportFormat, typer.Option("--format", help="The format to write.")],
-    hosts: Annotated[
-        list[str] | None, typer.Argument(metavar="[HOST]…", help="These hosts. The default is all.")
-    ] = None,
+    hosts: Annotated[list[str] | None, typer.Argument(metavar="HOST", help="These hosts. The default is all.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file to write. The default is stdout.")
+        Path | None, typer.Option("--out", "-o", help="The file to write. The default is stdout.")
     ] = None,
     store: StoreOption = None,
 ) -> None:
     """Write the Known Pinned Hosts that are alive in another program's format.
 
     The file is written whole or not at all. JSON and TOML are for up to 10,000 hosts, the others for a million.
+
+    Example: dynpin hosts export --format json --out pins.json
     """
     if store is not None and not store.exists():
         fail(f"there is no pin store at {store}")

@@ -62,6 +62,8 @@ def proxy(
     The proxy ends TLS, so programs must trust its authority. The pins are checked against the sites' own certificates,
     before a byte of a request is sent. A refused program gets the reason. It needs mitmproxy: the extra "proxy", in an
     environment of its own.
+
+    Example: dynpin lab proxy --listen 127.0.0.1:8080
     """
     host, port = _address(listen)
     try:

@@ -37,6 +37,8 @@ def status_command(inventory: InventoryOption = None, now: NowOption = None, as_
     """Show the current max-age, how long it has been quiet, what comes next, and what holds the ramp.
 
     The exit code is 1 if reports, a silent collector or a person hold the ramp.
+
+    Example: dynpin ramp status
     """
     site, ramp, kept = _ramp(inventory)
     at = moment(now)
@@ -82,7 +84,10 @@ def next_command(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move up one step now. The exit code is 1 if reports came in, the collector did not answer, or it is too early."""
+    """Move up one step now. The exit code is 1 if reports came in, the collector did not answer, or it is too early.
+
+    Example: dynpin ramp next
+    """
     _, ramp, kept = _ramp(inventory)
     at = moment(now)
     position = _as_of_now(ramp, kept.read() or ramp.begin(at), at)
@@ -105,7 +110,10 @@ def next_command(
 
 @app.command(name="back")
 def back_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
-    """Move down one step: clients that visit from now on forget sooner. It moves up again after a quiet time."""
+    """Move down one step: clients that visit from now on forget sooner. It moves up again after a quiet time.
+
+    Example: dynpin ramp back
+    """
     _, ramp, kept = _ramp(inventory)
 
     def down(current: Position, _: float) -> Position:
@@ -117,7 +125,10 @@ def back_command(inventory: InventoryOption = None, now: NowOption = None, as_js
 
 @app.command(name="hold")
 def hold_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
-    """Stay at this step until dynpin ramp resume."""
+    """Stay at this step until dynpin ramp resume.
+
+    Example: dynpin ramp hold
+    """
     _, ramp, kept = _ramp(inventory)
     at = moment(now)
     _show(kept.change(ramp.begin(at), lambda current, _: replace(current, is_held=True), at), as_json=as_json)
@@ -125,7 +136,10 @@ def hold_command(inventory: InventoryOption = None, now: NowOption = None, as_js
 
 @app.command(name="resume")
 def resume_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
-    """Continue after dynpin ramp hold."""
+    """Continue after dynpin ramp hold.
+
+    Example: dynpin ramp resume
+    """
     _, ramp, kept = _ramp(inventory)
     at = moment(now)
     _show(kept.change(ramp.begin(at), lambda current, _: replace(current, is_held=False), at), as_json=as_json)
@@ -133,7 +147,10 @@ def resume_command(inventory: InventoryOption = None, now: NowOption = None, as_
 
 @app.command(name="restart")
 def restart_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
-    """Start the ramp again at its first step."""
+    """Start the ramp again at its first step.
+
+    Example: dynpin ramp restart
+    """
     _, ramp, kept = _ramp(inventory)
     at = moment(now)
     _show(kept.restart(ramp.begin(at), at), as_json=as_json)

@@ -47,8 +47,8 @@ app = typer.Typer(
 
 _KEPT = """\
 Where to keep what
-  root-*    in places that do not burn down together, one key in each. They are needed only to change keys.
-  targets-* offline too, where you can reach them at night: they sign the list on the day on which your keys are lost.
+  root-*    in different buildings, one key in each. You need them only to change keys.
+  targets-* offline too, at a place that you can reach at night: they sign the list on the day when your keys are lost.
   snapshot and timestamp are not encrypted and may stay on the machine that publishes. A thief who has them and
             controls the network can keep an old list in place, until you replace them (rotate-keys). He cannot make
             a list.
@@ -99,7 +99,7 @@ def sign(
     sources: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILE]…",
+            metavar="FILE",
             help="The sources of the list: dynpin.toml files, or tables of pins (.json, .jsonl, .csv). Without any, "
             "the pending files are signed.",
             show_default=False,
@@ -201,7 +201,7 @@ def _listed(source: Path, now: float) -> dict[str, ListedHost]:
 def rotate_keys(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ROLE]…", help="Roles: root, targets, snapshot, timestamp. Without any, all."),
+        typer.Argument(metavar="ROLE", help="Roles: root, targets, snapshot, timestamp. Without any, all."),
     ] = None,
     folder: FolderOption = DEFAULT_FOLDER,
     threshold: Annotated[

@@ -46,7 +46,7 @@ __all__ = ["catch_up", "publish", "refresh", "status"]
 
 _SERVED = "The folder that a web server serves."
 TargetArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help=_SERVED)]
-OptionalTargetArgument = Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help=_SERVED, show_default=False)]
+OptionalTargetArgument = Annotated[Path | None, typer.Argument(metavar="FOLDER", help=_SERVED, show_default=False)]
 
 
 def publish(
@@ -131,6 +131,8 @@ def status(
 
     The default FOLDER is the one that was published to last, if this machine has it. The exit code is 1 if something
     must be done.
+
+    Example: dynpin recovery status /var/www/recovery
     """
     at = moment(now)
     with told():

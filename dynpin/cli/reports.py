@@ -29,12 +29,15 @@ app = typer.Typer(no_args_is_help=True)
 def reports(context: typer.Context, store: Annotated[Path | None, typer.Option("--store", hidden=True)] = None) -> None:
     """The violation reports that are waiting to be sent (RFC 7469 §3)."""
     if store is not None:
-        fail(f"give the options behind the verb: dynpin reports {context.invoked_subcommand} …")
+        fail(f"write the options after the verb: dynpin reports {context.invoked_subcommand} …")
 
 
 @app.command("list")
 def list_reports(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """List the reports that are waiting, and those of the last week that were sent or given up."""
+    """List the reports that are waiting, and those of the last week that were sent or given up.
+
+    Example: dynpin reports list
+    """
     with PinStore(store) as pins:
         reports = ReportQueue(pins, background=False).reports()
     if as_json:
@@ -59,7 +62,10 @@ def send(
     ca: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send all waiting reports now. The exit code is 1 if a report was not accepted."""
+    """Send all waiting reports now. The exit code is 1 if a report was not accepted.
+
+    Example: dynpin reports send --ca company-ca.pem
+    """
     try:
         context = None if ca is None else ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
@@ -83,7 +89,10 @@ def drop(
     everything: Annotated[bool, typer.Option("--all", help="Delete all reports.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Delete reports without sending them. The exit code is 1 if there is no report with a number."""
+    """Delete reports without sending them. The exit code is 1 if there is no report with a number.
+
+    Example: dynpin reports drop --all
+    """
     if bool(ids) == everything:
         fail("name the reports to drop, or say --all")
     with PinStore(store) as pins:

@@ -82,6 +82,8 @@ def status_command(
     """Show the state of the rotation, what clients may hold, and what is next.
 
     The exit code is 1 if clients are locked out, or if the history and the inventory disagree.
+
+    Example: dynpin rotate status --svg rotation.svg
     """
     at = moment(now)
     site = inventory_beside(inventory, history)
@@ -119,7 +121,10 @@ def plan_command(
     picture: SvgOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Plan the rotation to a new key: what to send, when to deploy, when to drop the old pin."""
+    """Plan the rotation to a new key: what to send, when to deploy, when to drop the old pin.
+
+    Example: dynpin rotate plan --to backup.pub.pem --backup tls/next.pub.pem --start
+    """
     kept, at = read_history(history, inventory), moment(now)
     site = inventory_beside(inventory, history)
     target, backups = key_of(to).pin, _backups(backup or [], kept, to, site)
@@ -168,6 +173,8 @@ def next_command(
     A step is recorded only if the inventory has what the step needs, and with --verify if every node has it. For the
     step sign the published list must name the pins. The exit code is 1 if it is too early (with the date), or if
     something is missing.
+
+    Example: dynpin rotate next --done --verify https://www.example.com/
     """
     kept = read_history(history, inventory)
     site = inventory_beside(inventory, history)
@@ -225,7 +232,10 @@ def emergency_command(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what to do in an emergency: which key to deploy now, what to send, and who is refused until when."""
+    """Show what to do in an emergency: which key to deploy now, what to send, and who is refused until when.
+
+    Example: dynpin rotate emergency key-compromised --key backup.pub.pem
+    """
     kept, at = read_history(history, in_emergency=True), moment(now)
     keys = [key_of(each).pin for each in held_keys or []]
     steps = emergency(kind, kept, keys, at, max_max_age=cap_of(cap))

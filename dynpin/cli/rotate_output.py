@@ -43,10 +43,10 @@ def show_held(policies: Sequence[Held]) -> None:
     for policy in policies:
         until = rfc3339(policy.until)
         if policy.is_assumed:
-            say(f"  clients may hold until {until} an unknown header, which is assumed to have this key:")
+            say(f"  until {until} clients may hold an unknown header; dynpin assumes that it has this key:")
         else:
-            ends = "is sent" if policy.last_at is None else f"was sent until {rfc3339(policy.last_at)}"
-            say(f"  clients may hold until {until} what {ends}:")
+            sent = "that is sent now" if policy.last_at is None else f"that was sent until {rfc3339(policy.last_at)}"
+            say(f"  until {until} clients may hold the header {sent}:")
         for pin in policy.header.pins:
             say(f"    {pin}")
 

@@ -80,6 +80,8 @@ def record(
 
     With an inventory it records the header that the inventory makes, and the chain that it names. Nothing is recorded
     twice. The exit code is 1 if clients are locked out, or if the inventory does not agree with the history.
+
+    Example: dynpin rotate record
     """
     at = moment(now)
     site = inventory_beside(inventory, history)
@@ -136,6 +138,8 @@ def repair(
 
     Every event that can be read is saved, and the damaged file stays beside the new one. If events are missing, dynpin
     assumes that clients hold a header with only the deployed key, for as long as the longest max-age.
+
+    Example: dynpin rotate repair
     """
     from dynpin.deploy.rotation.repair import Saved, in_order, with_unknown  # noqa: PLC0415
 

@@ -54,13 +54,16 @@ def run(
 ) -> None:
     """Start a Python program, and check its TLS connections, and those of its Python children, against the pins.
 
-    COMMAND is Python with its arguments, or a program that is written in it: pip, for one. What does not go through
-    Python's ssl module is not covered.
+    COMMAND is Python with its arguments, or a program that is written in Python, such as pip. Connections that do not
+    use Python's ssl module are not covered.
+
+    Example: dynpin run -- python script.py
     """
     path = shutil.which(command[0])
     if path is None:
-        hint = f"; try: dynpin run -- python {command[0]}" if Path(command[0]).is_file() else ""
-        fail(f"{command[0]} is not a command that can be executed{hint}")
+        is_script = Path(command[0]).is_file()
+        hint = f"try: dynpin run -- python {command[0]}" if is_script else "check its name, and PATH"
+        fail(f"{command[0]} is not a program that can be started; {hint}")
     program = _program(path, command)
     with open_store(store) as pins:  # opened before the program starts, to check that it can be opened
         environment = environment_for(str(pins.path), audit=audit, reports=not no_reports)

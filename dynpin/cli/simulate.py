@@ -108,6 +108,8 @@ def simulate(
     """Play a policy on a population of clients: who is locked out, and whom an attacker fools, day by day.
 
     A file describes the clients, the policies and the events; the options are enough for one loss, rotation or attack.
+
+    Example: dynpin simulate --max-age "30 days" --backups 1 --loss 100
     """
     for module in ("numpy",) if plot is None else ("numpy", "matplotlib"):
         if find_spec(module) is None:

@@ -35,7 +35,9 @@ def https_url(text: str) -> HttpsURL:
     except ValueError as error:
         fail(f"{_short(text)} is not a URL: {error}")
     if parts.scheme != "https" or not parts.hostname:
-        fail(f"{_short(text)} is not an https URL with a host: pins belong to TLS connections")
+        fail(
+            f"{_short(text)} is not an https URL with a host: write https://HOST/, since pins belong to TLS connections"
+        )
     if "@" in parts.netloc:
         # Do not ignore it in silence: https://bank.test@evil.test/ looks like the bank.
         fail(f"{_short(text)} has a user name before its host, which dynpin does not send: remove it and the @")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynpin.durations import duration
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
@@ -188,7 +188,7 @@ def _held_against(each: HeaderField, fields: Sequence[HeaderField], holdings: Ho
         # The server may be a step ahead of the local file of the ramp.
         differences = list(_off_the_ramp(header, levels, holdings.inventory))
     elif header.report_only == made.report_only:
-        differences = list(_differences(header, made))
+        differences = list(_differences(header, made, _WORDS.keys()))
     else:
         # A second field beside the right one is a trial.
         differences = [] if made.name in names else [f"{header.name} is sent, but the file says {made.name}"]
@@ -199,23 +199,28 @@ def _held_against(each: HeaderField, fields: Sequence[HeaderField], holdings: Ho
 def _off_the_ramp(header: PublicKeyPins, levels: Sequence[int | None], inventory: Inventory) -> Iterator[str]:
     if header.max_age not in levels and not header.report_only:
         yield f"max-age is {_seconds(header.max_age)}, which is not a step of the file's ramp"
-    if header.include_subdomains != inventory.include_subdomains:
-        yield "it has includeSubDomains" if header.include_subdomains else "it lacks includeSubDomains"
-    if header.recovery != inventory.recovery and not header.report_only and header.max_age:
-        yield f"recovery is {_recovery(header.recovery)}, but the file says {_recovery(inventory.recovery)}"
-    if header.report_uri != inventory.report_uri and not header.report_only:
-        yield f"report-uri is {header.report_uri or 'not sent'}, but the file says {inventory.report_uri or 'none'}"
+    # In report-only the ramp sends another report-uri. Recovery goes only with pins that clients keep.
+    open_ones = (
+        {"recovery"} if header.max_age == 0 else {"recovery", "report_uri"} if header.report_only else set[str]()
+    )
+    yield from _differences(header, inventory, _WORDS.keys() - open_ones - {"max_age"})
 
 
-def _differences(header: PublicKeyPins, made: PublicKeyPins) -> Iterator[str]:
-    if header.max_age != made.max_age:
-        yield f"max-age is {_seconds(header.max_age)}, but the file says {_seconds(made.max_age)}"
-    if header.include_subdomains != made.include_subdomains:
-        yield "it has includeSubDomains" if header.include_subdomains else "it lacks includeSubDomains"
-    if header.recovery != made.recovery:
-        yield f"recovery is {_recovery(header.recovery)}, but the file says {_recovery(made.recovery)}"
-    if header.report_uri != made.report_uri:
-        yield f"report-uri is {header.report_uri or 'not sent'}, but the file says {made.report_uri or 'none'}"
+def _differences(header: PublicKeyPins, made: PublicKeyPins | Inventory, names: Collection[str]) -> Iterator[str]:
+    """How the directives of these names differ from the file's. The keys of pins are compared in :func:`_lacking`."""
+    for name, words in _WORDS.items():
+        sent, wanted = getattr(header, name), getattr(made, name)
+        if name in names and sent != wanted:
+            yield words(sent, wanted)
+
+
+# What to say if a field of PublicKeyPins has another value, given second, in the file.
+_WORDS: Mapping[str, Callable[[Any, Any], str]] = {
+    "max_age": lambda sent, file: f"max-age is {_seconds(sent)}, but the file says {_seconds(file)}",
+    "include_subdomains": lambda sent, _: "it has includeSubDomains" if sent else "it lacks includeSubDomains",
+    "recovery": lambda sent, file: f"recovery is {_recovery(sent)}, but the file says {_recovery(file)}",
+    "report_uri": lambda sent, file: f"report-uri is {sent or 'not sent'}, but the file says {file or 'none'}",
+}
 
 
 def _seconds(max_age: int | None) -> str:

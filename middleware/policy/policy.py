@@ -173,7 +173,7 @@ class Policy:
         self._noted: PublicKeyPins | None = None
         self._memory: Path | None = None
         # Why the header waits for the other nodes of the site; this was logged.
-        self._told = ""
+        self._logged = ""
         try:
             self._start(self._read())
         except PolicyError as error:
@@ -265,15 +265,15 @@ class Policy:
         return self.header != before
 
     def _settle(self, permitted: Permitted, built: Built) -> None:
-        told, self._told = self._told, permitted.waits
+        logged, self._logged = self._logged, permitted.waits
         if permitted.header is not None:
             if permitted.header != self.header:
                 self._take(permitted.header, built.warnings)
         else:
             self.header = self.field = self.text_field = None
         if permitted.refusing is not None:
-            self._told = str(permitted.refusing)
-            if self._told != told:
+            self._logged = str(permitted.refusing)
+            if self._logged != logged:
                 logger.critical(
                     "Node %s has sent a header that does not pin the key deployed here: clients that noted that header "
                     "refuse this node until their pins expire. This node sends no header now. Deploy a pinned key "
@@ -281,7 +281,7 @@ class Policy:
                     permitted.refusing.node,
                     permitted.refusing.header,
                 )
-        elif permitted.waits and permitted.waits != told:
+        elif permitted.waits and permitted.waits != logged:
             logger.warning("%s", permitted.waits)
 
     # -- one node -----------------------------------------------------------------------------------------------------

@@ -119,6 +119,8 @@ _Texts = Annotated[list[str], BeforeValidator(_listed)]
 
 
 class _Policy(Table):
+    """The fields of :class:`Inventory` that belong to [policy], under the same names."""
+
     mode: Mode = Field("enforce", description='"enforce" or "report-only" or "unpin"')
     max_age: Seconds | None = Field(None, description=_DURATION)
     include_subdomains: bool = Field(False, description="true or false, without quotes")
@@ -198,12 +200,8 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
             backups=_reserve(file, _located(file, read.backups)),
             roots=tuple(file.parent / each for each in read.roots),
             pinned=read.pinned,
-            mode=read.policy.mode,
-            max_age=read.policy.max_age,
-            include_subdomains=read.policy.include_subdomains,
-            report_uri=read.policy.report_uri,
+            **dict(read.policy),
             recovery=None if read.recovery is None else _recovery(read.recovery),
-            allow_long_max_age=read.policy.allow_long_max_age,
             nodes=tuple(read.site.nodes),
             ramp=None if read.ramp is None else _ramp(file, read.ramp, read),
             remember=None if read.remember is None else file.parent / read.remember,

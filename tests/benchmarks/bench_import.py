@@ -111,7 +111,7 @@ def test_an_import_and_an_export_beside_plain_ones(folder: Path, form: str) -> N
     tell_cost(f"import of {HOSTS:,}, {form}", cost, least, aim=30)
 
     least = run(PLAIN_EXPORT, str(plain), str(folder / "written.csv"))
-    cost = run(COMMAND, "hosts", "export", "--format", form, "--output", str(file), "--store", str(store))
+    cost = run(COMMAND, "hosts", "export", "--format", form, "--out", str(file), "--store", str(store))
     tell_cost(f"export of {HOSTS:,}, {form}", cost, least)
     with file.open() as lines:
         assert sum(line.count(".example") for line in lines) == HOSTS

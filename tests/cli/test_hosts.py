@@ -195,7 +195,7 @@ def test_options_stand_behind_the_verb(
     app: Callable[[list[str]], object], file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(lambda: app(["--store", str(file), "list"])) == 2
-    assert "dynpin: give the options behind the verb: dynpin " in capsys.readouterr().err
+    assert "dynpin: write the options after the verb: dynpin " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["wget2", "json", "csv", "toml"])

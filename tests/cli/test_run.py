@@ -124,7 +124,9 @@ def test_what_cannot_be_covered_is_refused(tmp_path: Path, name: str, text: str,
 
 def test_a_command_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(SAYS)
-    assert b"is not a command that can be executed\n" in run(tmp_path, "no-such-command").stderr
+    assert (
+        b"is not a program that can be started; check its name, and PATH\n" in run(tmp_path, "no-such-command").stderr
+    )
     assert b"try: dynpin run -- python" in run(tmp_path, tmp_path / "app.py").stderr
 
 

@@ -38,7 +38,7 @@ REFUSED = {
     "https://bank.test\\@evil.test/": "has a user name before its host",
     "https://[::1/": "https://[::1/ is not a URL: ",
     "https:///path": "is not an https URL with a host",
-    "http://bank.test/": "is not an https URL with a host: pins belong to TLS connections",
+    "http://bank.test/": "is not an https URL with a host: write https://HOST/, since pins belong to TLS connections",
     "bank.test": "is not an https URL with a host",
     "": "is not an https URL with a host",
 }

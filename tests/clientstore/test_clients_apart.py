@@ -313,8 +313,11 @@ class _Lines:
 
 
 def test_a_connection_that_was_not_enforced_is_ignored_with_the_reason(world: World) -> None:
-    noting = note_response(world.store, HOST, None, [str(world.header)])
-    assert (noting.outcome, noting.reason) == ("ignored", f"the TLS connection for {HOST} was not enforced")
+    for connection, kind in ((None, "NoneType"), (world, "clientstore.world.World")):
+        noting = note_response(world.store, HOST, connection, [str(world.header)])
+        assert noting.outcome == "ignored"
+        assert f"the TLS connection for {HOST} was not enforced: " in noting.reason
+        assert kind in noting.reason
     assert note_response(world.store, "not a name", None, [str(world.header)]).outcome == "ignored"
 
 

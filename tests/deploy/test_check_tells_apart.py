@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +10,11 @@ import pytest
 import trustme
 
 from dynpin import Pin, PublicKeyPins
+from dynpin.recovery import Recovery
 from tests.deploy.commands import dynpin
 from tests.deploy.servers import Site, make_site
 from tests.deploy.test_check import HOST, NEW, NEXT, OLD, Answer, check, everywhere, faults, serving
+from tests.headers import DIRECTIVES
 
 DAY = 86_400
 ALARMS = ("revoke", "attack", "broken into", "hostile", "misissued")
@@ -212,21 +213,26 @@ def test_a_key_of_the_inventory_that_the_header_lacks_is_told_by_its_role(site: 
         assert (code, label in said, "when it is deployed" in said) == (1, True, day)
 
 
-DIFFERENT: dict[str, tuple[Callable[[PublicKeyPins], PublicKeyPins], str]] = {
-    "max-age": (lambda sent: replace(sent, max_age=DAY * 20), "max-age is 20 days"),
-    "includeSubDomains": (lambda sent: replace(sent, include_subdomains=True), "it has includeSubDomains"),
-    "report-uri": (
-        lambda sent: replace(sent, report_uri="https://r.example.net/"),
-        "report-uri is https://r.example.net/, but the file says none",
+DIFFERENT: dict[str, tuple[object, str]] = {
+    "max_age": (DAY * 20, "max-age is 20 days"),
+    "include_subdomains": (True, "it has includeSubDomains"),
+    "report_uri": ("https://r.example.net/", "report-uri is https://r.example.net/, but the file says none"),
+    "recovery": (
+        Recovery(bytes(32), "https://r.example.net/"),
+        "at https://r.example.net/, but the file says not sent",
     ),
 }
 
 
-@pytest.mark.parametrize(("edit", "said"), DIFFERENT.values(), ids=DIFFERENT)
-def test_a_header_that_the_inventory_does_not_make(
-    edit: Callable[[PublicKeyPins], PublicKeyPins], said: str, site: Site
-) -> None:
-    with serving(everywhere(edit(header(site))), site) as port:
+def test_each_directive_is_held_against_the_inventory() -> None:
+    assert DIFFERENT.keys() == set(DIRECTIVES), "give each directive a row"
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_a_header_that_the_inventory_does_not_make(name: str, site: Site) -> None:
+    value, said = DIFFERENT[name]
+    sent = replace(header(site), **{name: value})  # type: ignore[arg-type]  # by its name
+    with serving(everywhere(sent), site) as port:
         seen = check(site, port, "--no-probe", code=1)
     assert faults(seen) == {"header-differs-from-inventory"}
     assert said in seen["findings"][0]["message"]

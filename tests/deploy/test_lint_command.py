@@ -124,7 +124,7 @@ def test_sarif() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "give the value"),
+        ((), "give its value"),
         (("--name", "Server", SOUND), "'Server' is neither"),
         (("--context", "nowhere.json", SOUND), "nowhere.json"),
         (("nowhere.har",), "nowhere.har"),

@@ -14,8 +14,8 @@ import trustme
 from dynpin import Pin, PolicyError, PublicKeyPins
 from dynpin.deploy.agreement import agreement
 from dynpin.middleware.policy import read_inventory
-from dynpin.middleware.policy.shared import SiteDocument, Speaker
-from dynpin.middleware.policy.shared.speaker import speaker_of
+from dynpin.middleware.policy.shared import Sender, SiteDocument
+from dynpin.middleware.policy.shared.sender import sender_of
 from tests.deploy.commands import dynpin
 from tests.middleware.conftest import HOST
 from tests.middleware.test_shared import Many, Node
@@ -84,11 +84,11 @@ def test_both_hold_until_each_has_a_name_of_its_own(many: Many, caplog: pytest.L
 
 def test_the_others_wait_for_the_keys_of_both() -> None:
     keys = [Pin(bytes([number]) * 32) for number in range(3)]
-    one, other = (Speaker(machine=f"web{number}", identity=f"{number:016x}") for number in range(2))
+    one, other = (Sender(machine=f"web{number}", identity=f"{number:016x}") for number in range(2))
     document = SiteDocument()
-    for at, (speaker, key) in enumerate([(one, 0), (other, 1), (one, 0)]):
+    for at, (sender, key) in enumerate([(one, 0), (other, 1), (one, 0)]):
         header = PublicKeyPins(pins=(keys[key], keys[2]), max_age=60)
-        document = document.announce("a", header, [(str(keys[key]),)], float(at), speaker)
+        document = document.announce("a", header, [(str(keys[key]),)], float(at), sender)
     assert document.nodes["a"].doubled == (other, one)
     for pinned, waits in (([0, 2], ("a",)), ([1, 2], ("a",)), ([0, 1, 2], ())):
         header = PublicKeyPins(pins=tuple(keys[number] for number in pinned), max_age=60)
@@ -129,7 +129,7 @@ def test_the_processes_of_one_node_are_one(many: Many) -> None:
 def test_a_number_is_made_once_and_is_another_on_another_machine(tmp_path: Path) -> None:
     copy = tmp_path / "dynpin-site.json"
     with ThreadPoolExecutor(8) as pool:
-        assert len({speaker_of(copy).identity for _ in range(20)} | set(pool.map(_identity, [copy] * 100))) == 1
+        assert len({sender_of(copy).identity for _ in range(20)} | set(pool.map(_identity, [copy] * 100))) == 1
     fresh = [tmp_path / f"fresh-{number}.json" for number in range(20)]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(_identity, fresh * 8))
@@ -139,8 +139,8 @@ def test_a_number_is_made_once_and_is_another_on_another_machine(tmp_path: Path)
         boot.write_text(boot.name)
     (tmp_path / "copied").mkdir()
     shutil.copy(tmp_path / "dynpin-site.id", tmp_path / "copied")
-    copied = speaker_of(tmp_path / "copied" / copy.name, boots[1])
-    assert copied.identity != speaker_of(copy, boots[0]).identity
+    copied = sender_of(tmp_path / "copied" / copy.name, boots[1])
+    assert copied.identity != sender_of(copy, boots[0]).identity
 
 
 def test_a_copy_of_the_folder_on_the_same_machine_is_another_node(tmp_path: Path) -> None:
@@ -148,20 +148,20 @@ def test_a_copy_of_the_folder_on_the_same_machine_is_another_node(tmp_path: Path
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
     one, other = (tmp_path / name / "dynpin-site.json" for name in ("one", "other"))
-    speaker_of(one)
+    sender_of(one)
     shutil.copy2(one.with_suffix(".id"), other.with_suffix(".id"))
-    assert speaker_of(one).identity != speaker_of(other).identity
+    assert sender_of(one).identity != sender_of(other).identity
     (tmp_path / "link").symlink_to(tmp_path / "one")
-    assert speaker_of(tmp_path / "link" / one.name).identity == speaker_of(one).identity
+    assert sender_of(tmp_path / "link" / one.name).identity == sender_of(one).identity
 
 
 def _identity(copy: Path) -> str:
-    return speaker_of(copy).identity
+    return sender_of(copy).identity
 
 
 def test_a_damaged_number_is_said(tmp_path: Path) -> None:
     (tmp_path / "dynpin-site.id").write_text("no number")
     with pytest.raises(PolicyError, match=r"dynpin-site\.id.* 32 hexadecimal digits"):
-        speaker_of(tmp_path / "dynpin-site.json")
+        sender_of(tmp_path / "dynpin-site.json")
     with pytest.raises(PolicyError, match="must be able to write to its folder"):
-        speaker_of(tmp_path / "nowhere" / "dynpin-site.json")
+        sender_of(tmp_path / "nowhere" / "dynpin-site.json")

@@ -15,7 +15,7 @@ from dynpin.middleware import Policy
 from dynpin.middleware.collector import new_api_token
 from dynpin.middleware.policy import read_inventory
 from dynpin.middleware.policy.ramp.driver import Driver
-from dynpin.middleware.policy.shared import Announcer, SharedState, SiteDocument, Speaker
+from dynpin.middleware.policy.shared import Announcer, Sender, SharedState, SiteDocument
 from tests.middleware.collector.conftest import Clock, running_site
 from tests.middleware.collector.conftest import Site as Collector
 from tests.middleware.conftest import HOST, Site
@@ -299,8 +299,8 @@ def test_a_document_keeps_what_it_is_told(header: str) -> None:
     wanted = PublicKeyPins(
         pins=pins, max_age=None if report_only else 60, report_only=report_only, report_uri="https://r.test/"
     )
-    speaker = Speaker(machine="web1", identity="0" * 16)
-    told = SiteDocument().announce("a", wanted, [(str(pins[0]),)], 1.0, speaker)
+    sender = Sender(machine="web1", identity="0" * 16)
+    told = SiteDocument().announce("a", wanted, [(str(pins[0]),)], 1.0, sender)
     assert SiteDocument.from_json(told.to_json()) == told
     gone = told.forget("a", 5.0)
     assert [each.last_at for each in gone.past] == ([] if report_only else [65.0])

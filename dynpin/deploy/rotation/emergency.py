@@ -149,11 +149,11 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
             Step(
                 "pin-again",
                 now,
-                "Have the server send the new header: if dynpin.toml names a file in remember, remove that file; if it "
-                "has [site] state, take that line out on every node until what `dynpin nodes list` calls held is over. "
-                "Restart the server.",
-                "Until then it sends none, since the key is not one that it has sent before. Clients that have taken "
-                "the list hold the same pins, and new ones should.",
+                "Let the server send the new header. If dynpin.toml names a file in remember, remove that file. If it "
+                "has [site] state, remove that line on every node, until the time that `dynpin nodes list` shows as "
+                "held until. Then restart the server.",
+                "Before that the server sends no header, since it has never sent a pin of this key. Clients that have "
+                "taken the list hold these pins already; new clients need the header.",
             ),
         ]
     elif kind == "key-compromised":
@@ -172,7 +172,7 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
                 "silence",
                 now,
                 "Deploy a new key, and send no header.",
-                "New clients can connect at once; another policy would only add to the confusion.",
+                "New clients can connect at once. Another header now would make later steps harder to plan.",
             )
         )
     steps += [
@@ -180,7 +180,7 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
             "tell",
             now,
             f"Tell the users who are refused: dynpin hosts forget {history.host}",
-            f"It is the only way in before {until}{', but for the signed list' if signs else ''}.",
+            f"Before {until} it is the only way in{', apart from the signed list' if signs else ''}.",
         ),
     ]
     if not signs:

@@ -330,8 +330,8 @@ def _sign(at: float) -> Step:
         at,
         "Sign the list with the pins of this header: dynpin recovery sign dynpin.toml, then dynpin recovery publish "
         "FOLDER.",
-        "A client that was refused takes the list in place of the header: it refuses a key that the list lacks, and "
-        "accepts one that is retired and still there.",
+        "A client that was refused once uses the list instead of the header. It refuses a key that is not in the list, "
+        "and accepts a retired key that is still in it.",
     )
 
 
@@ -356,6 +356,6 @@ def _retire(at: float, header: PublicKeyPins) -> Step:
         "retire",
         at,
         "Send this header, without the old pin; then destroy the old key.",
-        "Until max-age after the deployment a rollback to the old key must find clients that still accept it.",
+        "Wait one max-age after the deployment: if the new key fails, you can still go back to the old one.",
         header,
     )

@@ -25,9 +25,9 @@ __all__ = [
     "NodeState",
     "Objections",
     "RampState",
+    "Sender",
     "Sent",
     "SiteDocument",
-    "Speaker",
     "is_gentler",
     "is_noted",
 ]
@@ -93,7 +93,7 @@ class RampState(_Shape):
     sent: Annotated[tuple[tuple[_Time, int | None], ...], Field(max_length=_MOST_STEPS)] = ()
 
 
-class Speaker(_Shape):
+class Sender(_Shape):
     """The sender of a node's announcements: the name of the machine, and a random number that no other node has."""
 
     machine: Name
@@ -111,7 +111,7 @@ class NodeState(_Shape):
         since: since when it sends it.
         chains: the pins of its deployed chains; if two nodes have this name, those of both.
         seen_at: the time of the last announcement; a node that runs makes one every HEARD_EVERY seconds.
-        speaker: the sender of the last announcement.
+        sender: the sender of the last announcement.
         former: the numbers of earlier senders; a node that was installed again has another number.
         doubled: the two senders, if two nodes use this name. It stays until somebody says that the node is gone.
     """
@@ -120,9 +120,9 @@ class NodeState(_Shape):
     since: _Time
     chains: _Chains
     seen_at: _Time
-    speaker: Speaker
+    sender: Sender
     former: Annotated[tuple[_Identity, ...], Field(max_length=_MOST_FORMER)] = ()
-    doubled: tuple[Speaker, Speaker] | None = None
+    doubled: tuple[Sender, Sender] | None = None
 
     @property
     def policy(self) -> PublicKeyPins | None:
@@ -169,7 +169,7 @@ class Objections:
 
     refusing: Sent | None = None
     waits_for: tuple[str, ...] = ()
-    doubled: tuple[Speaker, Speaker] | None = None
+    doubled: tuple[Sender, Sender] | None = None
 
 
 class SiteDocument(_Shape):
@@ -256,7 +256,7 @@ class SiteDocument(_Shape):
         return Objections(refusing, waits_for, None if me is None else me.doubled)
 
     def announce(
-        self, node: str, wanted: PublicKeyPins | None, chains: Sequence[Sequence[str]], now: float, speaker: Speaker
+        self, node: str, wanted: PublicKeyPins | None, chains: Sequence[Sequence[str]], now: float, sender: Sender
     ) -> SiteDocument:
         """The document with a node's announcement: the header that it may send from now on.
 
@@ -265,13 +265,13 @@ class SiteDocument(_Shape):
             wanted: the header of its files, or None.
             chains: the pins of each deployed chain, leaf first.
             now: seconds since the epoch, UTC, by the collector's clock.
-            speaker: the sender. If a sender comes back after another one, two nodes use this name.
+            sender: the sender. If a sender comes back after another one, two nodes use this name.
         """
         me = self.nodes.get(node)
         shown = tuple(tuple(chain) for chain in chains)
-        if me is not None and (me.doubled or speaker.identity in me.former):
+        if me is not None and (me.doubled or sender.identity in me.former):
             # Keep the announced header. The other nodes must accept the chains of both.
-            doubled = me.doubled or (me.speaker, speaker)
+            doubled = me.doubled or (me.sender, sender)
             both = tuple(dict.fromkeys((*me.chains, *shown)))[:_MOST_CHAINS]
             if me.doubled == doubled and me.chains == both and 0 <= now - me.seen_at < HEARD_EVERY:
                 return self
@@ -284,12 +284,12 @@ class SiteDocument(_Shape):
         since = now
         former: tuple[str, ...] = ()
         if me is not None:
-            is_same = me.speaker.identity == speaker.identity
+            is_same = me.sender.identity == sender.identity
             if is_same and (me.header, me.chains) == (header, shown) and 0 <= now - me.seen_at < HEARD_EVERY:
                 return self
             since = me.since if me.header == header else now
-            former = me.former if is_same else (*me.former, me.speaker.identity)[-_MOST_FORMER:]
-        after = NodeState(header=header, since=since, chains=shown, seen_at=now, speaker=speaker, former=former)
+            former = me.former if is_same else (*me.former, me.sender.identity)[-_MOST_FORMER:]
+        after = NodeState(header=header, since=since, chains=shown, seen_at=now, sender=sender, former=former)
         return self.with_changes(nodes=self.nodes | {node: after}, past=self._past(node, now, is_sent_on=header))
 
     def forget(self, node: str, now: float) -> SiteDocument:

@@ -18,8 +18,8 @@ from dynpin.errors import PolicyError
 from ..atomic import write_atomically
 from ..collector_api import Answer, CollectorAPI, Unusable
 from ..files import read_file
-from .document import SiteDocument, Speaker
-from .speaker import speaker_of
+from .document import Sender, SiteDocument
+from .sender import sender_of
 
 __all__ = ["SharedState", "StateSource"]
 
@@ -87,13 +87,13 @@ class SharedState:
         return self.clock() + self._ahead
 
     @cached_property
-    def speaker(self) -> Speaker:
+    def sender(self) -> Sender:
         """The sender of this node's announcements. The file with its number is made if there is none.
 
         Raises:
             PolicyError: if that file can be neither read nor written.
         """
-        return speaker_of(self.source.copy)
+        return sender_of(self.source.copy)
 
     def copy(self) -> SiteDocument:
         """The last document that a process of this node has read; an empty document if there is none.

@@ -95,7 +95,7 @@ class SiteNode:
             if not is_current():
                 return document
             chains = _chains(built)
-            after = document.announce(self.name, built.header, chains, now, self.state.speaker)
+            after = document.announce(self.name, built.header, chains, now, self.state.sender)
             found.append(self._waits(after.objections(self.name, built.header, chains, now)))
             return after
 

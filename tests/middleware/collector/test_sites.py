@@ -17,13 +17,13 @@ HOST = "shop.example.com"
 PATH = f"/api/sites/{HOST}/state"
 PIN = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM="
 HEADER = f'Public-Key-Pins: pin-sha256="{PIN}"; max-age=60'
-SPEAKERS = [{"machine": f"web{number}", "identity": f"{number:016x}"} for number in (1, 2)]
+SENDERS = [{"machine": f"web{number}", "identity": f"{number:016x}"} for number in (1, 2)]
 NODE: dict[str, Any] = {
     "header": HEADER,
     "since": NOW,
     "chains": [[PIN]],
     "seen_at": NOW,
-    "speaker": SPEAKERS[0],
+    "sender": SENDERS[0],
     "former": [],
     "doubled": None,
 }
@@ -73,7 +73,7 @@ def test_a_change_is_in_the_audit_and_the_mere_time_of_a_look_is_not(closed: Sit
     etag = ask("PUT", STATE, if_match='"0"').headers["etag"]
     seen = STATE | {"nodes": {"a": NODE | {"seen_at": NOW + 600}}}
     etag = ask("PUT", seen, if_match=etag).headers["etag"]
-    two = STATE | {"nodes": {"a": NODE | {"doubled": SPEAKERS}}}
+    two = STATE | {"nodes": {"a": NODE | {"doubled": SENDERS}}}
     etag = ask("PUT", two, if_match=etag).headers["etag"]
     ask("PUT", seen | {"history": {"version": 1, "host": HOST, "events": []}, "nodes": {}}, if_match=etag)
     changes = [(entry.action, entry.subject) for entry in reversed(closed.storage.audit())]

@@ -15,15 +15,15 @@ from dynpin.errors import PolicyError
 
 from ..atomic import sync_folder
 from ..files import read_file
-from .document import Speaker
+from .document import Sender
 
-__all__ = ["speaker_of"]
+__all__ = ["sender_of"]
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _SECRET = re.compile(r"[0-9a-f]{32}")
 
 
-def speaker_of(copy: Path, boot: Path = _BOOT) -> Speaker:
+def sender_of(copy: Path, boot: Path = _BOOT) -> Sender:
     """The sender for all processes that share this copy on this machine, since the machine started.
 
     A copied folder or image has the same number on another machine or in another container. So the number is hashed
@@ -55,7 +55,7 @@ def speaker_of(copy: Path, boot: Path = _BOOT) -> Speaker:
         started = boot.read_text()
     machine = re.sub("[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")[:63]
     identity = hashlib.sha256(f"{secret} {started} {place.st_dev} {place.st_ino}".encode()).hexdigest()[:16]
-    return Speaker(machine=machine or "unknown", identity=identity)
+    return Sender(machine=machine or "unknown", identity=identity)
 
 
 def _read(file: Path) -> str:
