@@ -295,7 +295,7 @@ class Intake:
 
     def _unfit(self, header: Callable[[str], str]) -> tuple[int, str, str] | None:
         length = header("content-length")
-        if length.isdigit() and int(length[:12]) > self.limits.body:
+        if length.isdecimal() and int(length[:12]) > self.limits.body:
             return self._size()
         media_type = _media_type(header("content-type")[:300])
         if not _JSON_LIKE.fullmatch(media_type):

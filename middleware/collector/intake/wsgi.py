@@ -72,7 +72,7 @@ def _read(environ: WSGIEnvironment, limit: int) -> bytes | None:
     read: Callable[[int], bytes] = environ["wsgi.input"].read
     length = environ.get("CONTENT_LENGTH") or ""
     # PEP 3333: without a length, the end of the input is unknown, unless the server says that it ends the input.
-    if not length.isdigit():
+    if not length.isdecimal():
         body = read(limit + 1) if environ.get("wsgi.input_terminated") else b""
     else:
         body = read(min(int(length[:12]), limit + 1))

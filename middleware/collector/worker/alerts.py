@@ -101,7 +101,7 @@ class Alerts:
         rises = [
             rise
             for rise in storage.rising(int(now // HOUR), self.rise, self.rise_at_least)
-            if rise.announced_at is not None and now - rise.announced_at >= _DAY
+            if rise.announced_at is not None and not _is_within(_DAY, rise.announced_at, now)
         ]
         untold = [*(Untold(group) for group in new), *(Untold(rise.group, rise.reports, rise.before) for rise in rises)]
         if untold:
@@ -143,9 +143,11 @@ class Alerts:
         if self.digest is None or note.digest_at is None:
             return None
         period = _PERIODS[self.digest]
-        if now - note.digest_at < period:
+        if _is_within(period, note.digest_at, now):
             return None
-        activity = storage.activity(Filter(), int(note.digest_at // HOUR), int(now // HOUR) + 1)
+        # A clock that was ahead has left a time in the future.
+        since = note.digest_at if note.digest_at <= now else now - period
+        activity = storage.activity(Filter(), int(since // HOUR), int(now // HOUR) + 1)
         seen = Filter(since=f"{period // HOUR}h")
         lines = [f"{several(sum(reports for _, _, reports in activity), 'report')} since the last digest."]
         lines += [

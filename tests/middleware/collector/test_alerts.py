@@ -134,6 +134,25 @@ def test_a_digest_a_day(office: Office, post: Post) -> None:
     assert "3 about www.example.com" in text
 
 
+def test_a_clock_that_was_ahead_delays_no_alert(office: Office, post: Post) -> None:
+    year = 365 * 86_400
+    office.receive(report(hostname="a.test"))
+    assert office.tell()
+    office.clock.forward(year)
+    office.receive(report())
+    for _ in range(3):
+        office.tell()
+        office.clock.forward(601)
+    assert sorted(subject for subject, _ in post) == ["dynpin: 1 new group"] * 2 + ["dynpin: daily digest"]
+    office.clock.forward(86_400 - year)
+    office.receive(report(), times=20)
+    for _ in range(3):
+        office.tell()
+        office.clock.forward(601)
+    assert sorted(subject for subject, _ in post[3:]) == ["dynpin: 1 sudden rise", "dynpin: daily digest"]
+    assert any(text.startswith("20 reports since the last digest.") for _, text in post[3:])
+
+
 def test_what_could_not_be_sent_is_sent_later(office: Office, post: Post) -> None:
     def refuse(subject: str, text: str) -> None:
         raise OSError("the mail server is away")

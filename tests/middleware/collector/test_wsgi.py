@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,3 +72,12 @@ def test_too_large_and_elsewhere(flask: tuple[httpx.Client, Path]) -> None:
     client, _ = flask
     assert client.post("/r/demo/enforce", content=b"[" * 70_000).status_code == 413
     assert client.post("/r/other/enforce", json=report()).status_code == 404
+
+
+def test_a_length_that_is_no_number_ends_in_no_500(flask: tuple[httpx.Client, Path]) -> None:
+    """Python's isdigit() is true for ², which int() refuses; some servers pass it on."""
+    client, _ = flask
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=60) as connection:
+        head = "POST /pins/r/demo/enforce HTTP/1.1\r\nhost: x\r\ncontent-length: ²\r\n\r\n{}"
+        connection.sendall(head.encode("latin-1"))
+        assert b" 400 " in connection.recv(4096).splitlines()[0]
