@@ -144,7 +144,7 @@ def test_a_connector_that_has_a_context_of_its_own_is_seen(world: World) -> None
 
     async def main() -> None:
         async with pinned_session(connector=Connector(store=world.store)) as session:
-            with pytest.raises(UnenforceableContext, match=f"connects to {HOST} past the pins"):
+            with pytest.raises(UnenforceableContext, match=f"connects to {HOST} without checking the pins"):
                 await get(session, world.site.url(HOST))
 
     asyncio.run(main())
