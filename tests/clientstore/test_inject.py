@@ -167,7 +167,10 @@ raw = socket.create_connection(("127.0.0.1", urllib.parse.urlsplit(sys.argv[1]).
 own = Own(fileno=raw.detach())
 ssl.create_default_context()._wrap_socket(own, False, "bank.test").do_handshake()
 """
-    assert "UnenforceableContext: __main__.Own ignores the classes" in ground.script(past, ground.world.attacker.url(HOST)).stderr
+    assert (
+        "UnenforceableContext: __main__.Own ignores the classes"
+        in ground.script(past, ground.world.attacker.url(HOST)).stderr
+    )
 
 
 SERVER = """
