@@ -18,10 +18,12 @@ from dynpin import (
     PinValidationError,
     PolicyError,
     RecoveryError,
+    Report,
     StoreError,
     UnenforceableContext,
     UnpinnableKey,
 )
+from dynpin.validation import validate
 
 ERRORS: list[tuple[DynpinError, type[Exception], str]] = [
     (UnpinnableKey("no pin"), ValueError, "no pin"),
@@ -45,6 +47,19 @@ def test_an_error_is_the_builtin_that_it_resembles(error: DynpinError, builtin: 
         assert type(twin) is type(error)
         assert str(twin) == text
         assert vars(twin) == vars(error)
+
+
+def test_a_violation_takes_its_report_and_its_decision_along() -> None:
+    report = Report("bank.test", 443, "bank.test", False, 0.0, None, (), (), ())
+    error = PinValidationError("no pin", validation=validate("bank.test", None, ()), report=report)
+    twin = pickle.loads(pickle.dumps(error))
+    assert (twin.validation, twin.report) == (error.validation, report)
+
+
+def test_the_lines_of_a_violation_are_legible_inside_of_another_error() -> None:
+    """urllib3 and requests show the repr of the error or of its arguments, brackets and all."""
+    assert repr(PinValidationError("one line").args) == "(1, one line)"
+    assert repr(PinValidationError("a line\n  the command").args) == "(1, a line\n  the command\n)"
 
 
 def test_every_public_error_stands_in_the_table() -> None:

@@ -350,5 +350,6 @@ def test_the_scanner_reads_on_where_a_client_stops(value: str) -> None:
     assert all(start < end <= len(value) for start, end in stretches)
     assert [end for _, end in stretches] == sorted(end for _, end in stretches)
     malformed = [item for item in found if isinstance(item, Malformed)]
+    assert all(";" not in value[item.position : item.end] and value[item.end :][:1] in ("", ";") for item in malformed)
     if malformed and value.strip("\t ;"):
         assert refused(value).position == malformed[0].position

@@ -176,3 +176,11 @@ def test_a_report_uri_needs_a_value() -> None:
         "report-uri-invalid",
         11,
     )
+
+
+def test_what_is_built_has_the_limit_of_what_is_read() -> None:
+    pins = tuple(Pin(bytes([number]) * 32) for number in range(MAX_PINS))
+    assert PublicKeyPins(pins, 60).pins == pins
+    with pytest.raises(InvalidHeader, match=f"{MAX_PINS + 1} pins") as caught:
+        PublicKeyPins(pins, 60, other_pins=(("sha1", "x"),))
+    assert caught.value.code == "too-many-pins"

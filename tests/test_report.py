@@ -255,6 +255,7 @@ def test_reports_of_one_cause_group_together() -> None:
         {"noted_hostname": "test"},
         {"port": 8443},
         {"known_pins": [f'pin-sha256="{ONE}"']},
+        {"known_pins": [f'pin-sha256="{ONE}"', f'pin-sha256="{Pin(bytes(32))}"']},
         {"validated_certificate_chain": [ssl.DER_cert_to_PEM_cert(chain()[1])]},
         {"validated_certificate_chain": ["?"]},
     ]

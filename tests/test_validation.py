@@ -76,6 +76,7 @@ def test_expiry_releases_or_refuses() -> None:
         assert (released.ok, released.known_host, released.section) == (True, None, "2.3.3")
         refused = validate("bank.test", refuses, chain, now=1000.1)
         assert (refused.ok, refused.known_host, refused.section) == (False, refuses, "2.7")
+        assert refused.chain == tuple(chain)
         assert refused.reason == "the static pins of bank.test have expired, and they were set to refuse from then on"
 
 

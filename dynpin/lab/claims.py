@@ -14,12 +14,12 @@ __all__ = ["CLAIMS", "Claim"]
 # Chromium: the mirror of its repository on GitHub, mirror/chromium, in 2017; version 57 from icecreamzhao/miniblink57.
 # Firefox: version 68 from its fork Mypal (Feodor2/Mypal68); gecko-dev of 2018 for its storage, and mozilla/gecko-dev
 # for its tools. wget2: version 1.99, rockdaboot/wget2.
-_STATE = "Chromium, net/http/transport_security_state.cc at 090c68f4 (2017)"
+_STATE = "Chromium, net/http/transport_security_state.cc at 090c68f4fd3826f77898126ee756a5b909453d8f (2017)"
 _HEADERS = "Chromium 57, net/http/http_security_headers.cc"
-_PERSISTER = "Chromium, net/http/transport_security_persister.cc at c15b603b (2017)"
+_PERSISTER = "Chromium, net/http/transport_security_persister.cc at c15b603ba2c938ed37c2274609871a53d915fb97 (2017)"
 _SERVICE = "Firefox 68, security/manager/ssl/nsSiteSecurityService.cpp"
 _PINNING = "Firefox 68, security/manager/ssl/PublicKeyPinningService.cpp"
-_STORAGE = "Firefox 2018, security/manager/ssl/DataStorage.cpp at fc84a1ff"
+_STORAGE = "Firefox 2018, security/manager/ssl/DataStorage.cpp at fc84a1ff8c7a9993e281d3c690b9f235991c8f45"
 _HPKP = "wget2 1.99, libwget/hpkp.c"
 _INTENT = "Chris Palmer, 'Intent To Deprecate And Remove: Public Key Pinning', blink-dev, 2017-10-27"
 
@@ -154,7 +154,8 @@ _ALL = (
         "chromium",
         "Incognito had a set of its own, gone with its last window; until 2017 it began as a copy of the usual one, "
         "and from 2018 on it began empty.",
-        f"{_PERSISTER} and chrome/browser/profiles/profile_io_data.cc at 7a6e9ff4 (read-only, 2017); "
+        f"{_PERSISTER} and chrome/browser/profiles/profile_io_data.cc at 7a6e9ff4abc69d9473478ec355e7272614b0f123 "
+        "(read-only, 2017); "
         "chrome/browser/net/profile_network_context_service.cc (2018), CreateNetworkContextParams",
     ),
     Claim(

@@ -74,8 +74,10 @@ class CollectorAPI:
             Unusable, OSError, http.client.HTTPException: see :meth:`ask`.
         """
         # http.client follows no redirect and ignores proxies of the environment: the token goes only to this host.
-        parts, context = urlsplit(url), self._context()
+        parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
+        # Reading the roots of the system takes long, so http does without. A file of roots must be right for http too.
+        context = self._context() if parts.scheme == "https" or self.ca is not None else None
         connection = (
             http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=context)
             if parts.scheme == "https"

@@ -29,7 +29,7 @@ from typing import Any
 import pytest
 
 from dynpin import Pin
-from dynpin.middleware.collector import Limits, collector
+from dynpin.middleware.collector import Limits, collector, open_storage
 from dynpin.middleware.collector.storage import Arrival, Counted
 from dynpin.middleware.collector.storage.sql import SQLStorage
 from dynpin.middleware.collector.storage.sqlite import SQLiteEngine
@@ -64,7 +64,7 @@ class SingleStorage(SQLStorage):
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
         add = super().add
-        return max(add([arrival], {}) for arrival in arrivals)
+        return max((add([arrival], {}) for arrival in arrivals), default=False)
 
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
@@ -75,13 +75,14 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body"})
 
 
-def serve(form: str, folder: str, limit: int, server: str = "uvicorn") -> None:
+def serve(form: str, folder: str, limit: int, server: str, address: str) -> None:
     import uvicorn
 
     storages = {"a file and fdatasync": AppendingStorage, "a commit for each": SingleStorage}
     app: Any = bare
     if form != "nothing stored":
-        storage = storages.get(form, SQLStorage)(SQLiteEngine(Path(folder) / "r.sqlite"), time.time)
+        make = storages.get(form, SQLStorage)
+        storage = open_storage(address) if address else make(SQLiteEngine(Path(folder) / "r.sqlite"), time.time)
         many = 10**9
         app = collector(storage, tokens=["demo"], limits=Limits(limit, many, many, pending=10**5))
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -91,10 +92,11 @@ def serve(form: str, folder: str, limit: int, server: str = "uvicorn") -> None:
 
 
 @contextmanager
-def served(form: str, limit: int = 10**9, server: str = "uvicorn") -> Iterator[int]:
+def served(form: str, limit: int = 10**9, server: str = "uvicorn", address: str = "") -> Iterator[int]:
     with tempfile.TemporaryDirectory() as folder:
+        call = f"serve({form!r}, {folder!r}, {limit}, {server!r}, {address!r})"
         process = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import serve; serve({form!r}, {folder!r}, {limit}, {server!r})"],
+            [sys.executable, "-c", f"from {__name__} import serve; {call}"],
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -40,6 +40,25 @@ def test_every_library_shows_it_line_by_line(world: World, library: Library) -> 
     assert [line.rstrip(">") for line in lines if line.rstrip(">").endswith(f"right:  {command}")]
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Evil CA", "(leaf, Evil CA)"),
+        ("a\x1b[2Jb\nc", "(leaf, a?[2Jb?c)"),
+        ("x" * 64, f"(leaf, {'x' * 64})"),
+        (None, "(leaf, "),
+    ],
+    ids=["plain", "control characters", "long", "none"],
+)
+def test_whose_key_was_shown_stands_beside_its_pin(world: World, name: str | None, shown: str) -> None:
+    world.pin_site()
+    stolen = world.rogue.issue_cert(HOST, common_name=name)
+    world.attacker.show(stolen)
+    first, issuer = _message(world, world.store).splitlines()[1:3]
+    assert first.startswith(f"  shown   {leaf_pin(stolen)}  {shown}")
+    assert "  (issuer, " in issuer
+
+
 def test_static_pins_say_who_has_set_them(world: World, clock: list[float]) -> None:
     world.pin_site()
     clock[0] += 3 * 86_400.0

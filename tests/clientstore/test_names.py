@@ -12,6 +12,7 @@ import trustme
 
 from dynpin import PinValidationError, UnenforceableContext
 from dynpin.clientstore import PinStore, pin_violation
+from dynpin.clientstore.enforcement.certified import certified_names
 from dynpin.hosts import is_ip_literal
 from dynpin.lab.network import names_led
 
@@ -93,3 +94,21 @@ def test_another_spelling_and_another_way_to_the_verified_name_are_let_through(w
     row.send(world, world.site.port)
     world.site.wait_idle()
     assert b"Bearer secret" in world.site.received
+
+
+@pytest.mark.parametrize(
+    ("certificate", "names"),
+    [
+        (
+            {"subjectAltName": (("DNS", "A.test."), ("IP Address", "192.0.2.1"), ("DNS", "b.test"))},
+            ("a.test", "b.test"),
+        ),
+        ({"subjectAltName": (("DNS", "a.test"),), "subject": ((("commonName", "b.test"),),)}, ("a.test",)),
+        ({"subject": ((("organizationName", "o.test"),), (("commonName", "B.test"),))}, ("b.test",)),
+        ({"subjectAltName": (("IP Address", "192.0.2.1"),), "subject": ((("commonName", "b.test"),),)}, ("b.test",)),
+        ({}, ()),
+    ],
+    ids=["DNS names", "DNS names hide the common name", "common name", "common name beside an address", "none"],
+)
+def test_the_names_in_a_certificate(certificate: dict[str, object], names: tuple[str, ...]) -> None:
+    assert certified_names(certificate) == names

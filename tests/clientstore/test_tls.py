@@ -17,6 +17,7 @@ import trustme
 from dynpin import Pin, PinValidationError
 from dynpin.clientstore import PinStore, enforce, peer_of
 from dynpin.clientstore.enforcement import request_site
+from dynpin.pins import chain_pins
 from dynpin.report import Report
 
 from ..scenarios import Clock
@@ -37,7 +38,8 @@ def world(honest: trustme.CA, rogue: trustme.CA, tmp_path: Path) -> Iterator[Wor
 def test_an_unknown_host_connects_and_shows_its_validated_chain(world: World) -> None:
     with open_tls(world, world.site, world.context()) as tls:
         peer = peer_of(tls)
-    assert peer is not None
+        assert peer is not None
+        assert chain_pins(peer.served()) == (leaf_pin(world.certificate),)
     assert (peer.host, peer.pins[0]) == (HOST, leaf_pin(world.certificate))
     assert peer.pins[-1] == Pin.from_certificate(world.honest.cert_pem.bytes())
 
@@ -112,6 +114,29 @@ def test_a_leaf_never_seen_passes_under_a_pinned_issuer_and_is_the_one_that_is_n
         assert peer is not None
         assert peer.pins[0] == leaf_pin(shown)
     assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_chain_that_has_passed_is_looked_up_again_when_the_store_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch, pinned: bool
+) -> None:
+    asked: list[str] = []
+    look_up = world.store.look_up
+
+    def counted(name: str) -> object:
+        asked.append(name)
+        return look_up(name)
+
+    monkeypatch.setattr(world.store, "look_up", counted)
+    if pinned:
+        world.pin_site()
+    context = world.context()
+    for expected in ([HOST], [HOST]):  # the second time the state of the store is enough
+        with open_tls(world, world.site, context):
+            assert asked == expected
+    world.store.pin("elsewhere.test", world.header.pins)
+    with open_tls(world, world.site, context):
+        assert asked == [HOST, HOST]
 
 
 def test_a_leaf_that_passed_proves_nothing_for_another_leaf_of_its_issuer(world: World) -> None:

@@ -72,16 +72,17 @@ def test_a_context_loosened_after_enforce_fails_closed_for_pinned_hosts(
         open_tls(world, world.site, context)
 
 
-@pytest.mark.parametrize("connect_later", [False, True])
-def test_a_context_tightened_between_wrap_and_handshake_proves_nothing(world: World, connect_later: bool) -> None:
+@pytest.mark.parametrize("connect_later", [None, "connect", "connect_ex"])
+def test_a_context_tightened_between_wrap_and_handshake_proves_nothing(world: World, connect_later: str | None) -> None:
     # OpenSSL copies the verify mode when the connection is made, so what the context says afterwards is not proof.
     world.pin_site()
     context = world.context()
-    _no_verification(context)
-    if connect_later:
+    if connect_later is not None:
         tls = context.wrap_socket(socket.socket(), server_hostname=HOST, do_handshake_on_connect=False)
-        tls.connect(("127.0.0.1", world.site.port))
+        _no_verification(context)
+        assert not getattr(tls, connect_later)(("127.0.0.1", world.site.port))
     else:
+        _no_verification(context)
         tls = context.wrap_socket(world.connect(world.site), server_hostname=HOST, do_handshake_on_connect=False)
     _tighten(context)
     with pytest.raises(PinValidationError, match="switched off"):
@@ -238,6 +239,40 @@ def test_a_context_that_cannot_be_enforced_is_refused(
 ) -> None:
     with pytest.raises(UnenforceableContext, match=cause):
         enforce(made(), world.store)
+
+
+class _UnseenObject(ssl.SSLObject):
+    """It hands out objects whose handshake goes past the guard."""
+
+    @classmethod
+    def _create(cls, *args: object, **options: object) -> ssl.SSLObject:
+        made = super()._create(*args, **options)  # type: ignore[misc]
+        made.do_handshake = made._sslobj.do_handshake
+        return made  # type: ignore[no-any-return]
+
+
+class _UnseenSocket(ssl.SSLSocket):
+    """The same for sockets."""
+
+    @classmethod
+    def _create(cls, *args: object, **options: object) -> ssl.SSLSocket:
+        made = super()._create(*args, **options)  # type: ignore[misc]
+        made.do_handshake = made._sslobj.do_handshake
+        return made  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "replaced", [{"sslobject_class": _UnseenObject}, {"sslsocket_class": _UnseenSocket}], ids=["object", "socket"]
+)
+def test_each_pair_of_classes_is_seen_to_check_by_a_handshake_of_its_own(
+    world: World, replaced: dict[str, type]
+) -> None:
+    enforce(world.plain_context(), world.store)  # that ssl's own have been seen says nothing of others
+    context = world.plain_context()
+    for name, made in replaced.items():
+        setattr(context, name, made)
+    with pytest.raises(UnenforceableContext, match="its handshakes cannot be checked"):
+        enforce(context, world.store)
 
 
 def test_enforcing_twice_is_enforcing_once_and_two_stores_both_count(world: World) -> None:

@@ -55,7 +55,7 @@ def clock_pushed(stage: Stage) -> None:
         if watched:
             stage.expect(clients[1].visits(bank.host), "protected", option='on_clock_jump="refuse"')
     if stage.agent.name == "dynpin":
-        told = "after the last time seen, and the pins of 1 host have expired meanwhile"
+        told = "after the last time seen, and the pins of 1 host have expired"
         stage.check("dynpin warns of the jump", any(told in warning for warning in warnings.messages))
 
     stage.later(days(1))

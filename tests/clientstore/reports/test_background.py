@@ -44,6 +44,23 @@ def test_a_users_own_reporter_gets_the_report(world: World) -> None:
     assert taken == [(error.report, URI)]
 
 
+def test_what_an_earlier_process_left_is_gone_on_with_at_the_first_handshake_and_once(world: World) -> None:
+    resumed: list[str] = []
+
+    class Own:
+        def add(self, report: Report, report_uri: str) -> None: ...
+
+        def resume(self) -> None:
+            resumed.append("reports")
+            raise OSError("no room")  # never reaches the caller
+
+    context = enforce(world.plain_context(), world.store, reporter=Own())
+    assert resumed == []
+    for _ in range(2):
+        with context.wrap_socket(world.connect(world.site), server_hostname=HOST):
+            assert resumed == ["reports"]
+
+
 def test_enforcing_twice_with_the_same_reporter_is_enforcing_once(world: World) -> None:
     context = enforce(world.plain_context(), world.store)
     once = context.sslsocket_class

@@ -196,7 +196,8 @@ def _engine(conninfo: str) -> SQLAlchemyEngine:
 def _check_out(connection: psycopg.Connection, *_: object) -> None:
     """Test a connection of the pool before it is used. If the server does not answer on it, the pool makes another."""
     try:
-        with bounded_wait(connection, _PING_S):
+        # In a pipeline BEGIN is sent together with it.
+        with bounded_wait(connection, _PING_S), connection.pipeline():
             connection.execute("SELECT 1")
     except psycopg.Error as error:
         raise DisconnectionError(str(error)) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from typing import Any
 
 from sqlalchemy import Row, delete, select, update
@@ -102,6 +101,5 @@ def _api_token(row: Row[Any]) -> APIToken:
 
 
 def secret(unit: Unit) -> str:
-    """A random text of this storage, made at the first call."""
-    upsert(unit.db, schema.settings, [{"name": "secret", "value": secrets.token_hex(32)}])
-    return str(unit.db.scalar(select(schema.settings.c.value).where(schema.settings.c.name == "secret")))
+    """The random text that this storage got with its tables."""
+    return str(unit.db.scalars(select(schema.settings.c.value).where(schema.settings.c.name == "secret")).one())

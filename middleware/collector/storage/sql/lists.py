@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, select, tuple_
@@ -29,7 +30,8 @@ def reports(unit: Unit, wanted: Filter, *, cursor: str | None = None, limit: int
     when = _report_times(wanted, unit.now, cursor)
     if wanted.terms:
         of_groups = group_condition(Filter(wanted.terms), unit.now)
-        matching = unit.db.scalars(select(_groups.id).where(of_groups).limit(_MERGED_GROUPS + 1)).all()
+        some = select(_groups.id, _groups.last_seen).where(of_groups).limit(_MERGED_GROUPS + 1)
+        matching = {row.id: row.last_seen for row in unit.db.execute(some)}
         if len(matching) <= _MERGED_GROUPS:
             return _merged(unit, matching, when, limit)
         when = and_(when, of_groups)
@@ -55,13 +57,16 @@ def _report_times(wanted: Filter, now: float, cursor: str | None) -> ColumnEleme
     return and_(True, *conditions)
 
 
-def _merged(unit: Unit, groups: Any, when: ColumnElement[bool], limit: int) -> Page[StoredReport]:  # noqa: ANN401
+def _merged(unit: Unit, groups: Mapping[int, float], when: ColumnElement[bool], limit: int) -> Page[StoredReport]:
     newest: list[tuple[float, int]] = []
-    for group in groups:
+    for group, last_seen in sorted(groups.items(), key=lambda seen: seen[1], reverse=True):
+        if len(newest) > limit and last_seen < newest[-1][0]:
+            break  # The reports of this group, and of those after it, are older than all of the page.
         of_group = select(_reports.received_at, _reports.id).where(_reports.group_id == group, when)
         in_order = of_group.order_by(_reports.received_at.desc(), _reports.id.desc()).limit(limit + 1)
         newest += [(received_at, identity) for received_at, identity in unit.db.execute(in_order)]
-    chosen = [identity for _, identity in sorted(newest, reverse=True)[: limit + 1]]
+        newest = sorted(newest, reverse=True)[: limit + 1]
+    chosen = [identity for _, identity in newest]
     if not chosen:
         return Page()
     joined = schema.reports.join(schema.groups, _groups.id == _reports.group_id)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
 
 from dynpin.errors import StoreError
 
-from .schema import REVISION, metadata
+from .schema import REVISION, metadata, settings
 
 __all__ = ["check_revision", "create", "revision", "upgrade"]
 
@@ -50,6 +51,8 @@ def create(db: Connection) -> None:
     metadata.create_all(db, checkfirst=False)
     _VERSION.create(db, checkfirst=False)
     db.execute(_VERSION.insert().values(version_num=REVISION))
+    # Made here and not when it is first needed: then a page needs no write, and is shown on a full disk too.
+    db.execute(settings.insert().values(name="secret", value=secrets.token_hex(32)))
 
 
 def upgrade(db: Connection) -> None:

@@ -178,13 +178,17 @@ Index("reports_by_time", reports.c.received_at)
 samples = _table(
     "samples",
     Column("report_id", _Id, ForeignKey("reports.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    _of_group(),
+    # The report's group. Without a foreign key: the report has one, and its samples are deleted with it.
+    Column("group_id", _Id, nullable=False),
     _text("body"),
     rowid=True,
 )
 Index("samples_by_group", samples.c.group_id, samples.c.report_id)
 rates = _table("rates", _of_group(primary_key=True), _number("hour", primary_key=True), _number("reports"))
-Index("rates_by_hour", rates.c.hour, rates.c.group_id, rates.c.reports)
+# With the number of reports in the index, SQLite does not read the rows. PostgreSQL would then write an index entry for
+# each row in each batch (no HOT).
+for _dialect, _more in (("sqlite", ("reports",)), ("postgresql", ())):
+    Index("rates_by_hour", *(rates.c[name] for name in ("hour", "group_id", *_more))).ddl_if(dialect=_dialect)
 totals = _table(
     "totals",
     _number("step", primary_key=True),
@@ -269,7 +273,17 @@ CREATE VIEW readable_reports AS
 for _dialect, _function, _epoch in (("sqlite", "datetime", ", 'unixepoch'"), ("postgresql", "to_timestamp", "")):
     _view: DDL = DDL(_READABLE.format(time=_function, epoch=_epoch))  # type: ignore[no-untyped-call] # SQLAlchemy's
     event.listen(metadata, "after_create", _view.execute_if(dialect=_dialect))
-# Free space beside each group for its next version (HOT). Bodies are not compressed, since that takes longer.
-for _sql in ("ALTER TABLE groups SET (fillfactor = 70)", "ALTER TABLE samples ALTER body SET STORAGE EXTERNAL"):
+# LZ4 halves a long body, since it contains most certificates twice. That takes less time than writing the other half.
+# PostgreSQL's own method takes longer, so a server that was built without LZ4 does not compress bodies.
+_COMPRESSED_BODIES = """
+DO $$BEGIN
+    ALTER TABLE samples ALTER body SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+    ALTER TABLE samples ALTER body SET STORAGE EXTERNAL;
+END$$
+"""
+# Free space beside each row that batches update, for its next version (HOT).
+_ROOM = tuple(f"ALTER TABLE {name} SET (fillfactor = 70)" for name in ("agents", "groups", "rates"))
+for _sql in (*_ROOM, _COMPRESSED_BODIES):
     _change: DDL = DDL(_sql)  # type: ignore[no-untyped-call] # SQLAlchemy's
     event.listen(metadata, "after_create", _change.execute_if(dialect="postgresql"))

@@ -112,4 +112,4 @@ class SQLStorage:
     add_session = writes(access.add_session)
     session = reads(access.session)
     end_session = writes(access.end_session)
-    secret = writes(access.secret)
+    secret = reads(access.secret)

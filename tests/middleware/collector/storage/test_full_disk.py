@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import Retention, ServiceSettings, open_storage
+from dynpin.middleware.collector import Retention, ServiceSettings, collector, open_storage
 from dynpin.middleware.collector.intake import understood
 from dynpin.middleware.collector.reserve import keep_reserve, with_reserve
 from dynpin.middleware.collector.service import Service
@@ -106,6 +107,17 @@ def test_the_worker_keeps_a_reserve(small_disk: Path) -> None:
     service.worker.work()
     assert reserve.exists()
     service.close()
+
+
+def test_a_first_page_needs_no_room(small_disk: Path) -> None:
+    app = collector(small_disk / "r.sqlite", tokens=["t"], open_access=True)
+    client = TestClient(app)
+    assert client.post("/r/t/enforce", json=report()).status_code == 204
+    fill(small_disk)
+    for page in ("/groups", "/", "/set-up"):
+        answer = client.get(page)
+        assert answer.status_code == 200, answer.text
+    app.close()
 
 
 def test_without_a_reserve_the_cause_is_told(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ TABLES = {
 }
 MORE = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
 STORED = (
-    "SELECT relname, reloptions, attname, attstorage FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
-    "WHERE relnamespace = 'public'::regnamespace AND attnum > 0 ORDER BY 1, 3"
+    "SELECT relname, reloptions, attname, attstorage, attcompression FROM pg_attribute "
+    "JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace = 'public'::regnamespace AND attnum > 0 ORDER BY 1, 3"
 )
 CONSTRAINTS = (
     "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "

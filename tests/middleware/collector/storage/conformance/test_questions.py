@@ -141,3 +141,21 @@ def test_pages_lead_through_all_without_a_gap_or_a_repetition(storage: SQLStorag
             if cursor is None:
                 break
         assert len(seen) == len(set(seen)) == (7 if what == "groups" else 40)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 9)), max_size=30), st.integers(1, 6))
+def test_the_newest_reports_of_some_groups_are_merged(
+    storage: SQLStorage, sent: list[tuple[str, int]], limit: int
+) -> None:
+    change(storage, "DELETE FROM groups")
+    storage.add([arrival(f"{host}.test", NOW - ago) for host, ago in sent], {})
+    wanted = Filter((Term("mode", "enforce"),))
+    seen: list[tuple[float, int]] = []
+    page = storage.reports(wanted, limit=limit)
+    while True:
+        seen += [(entry.received_at, entry.id) for entry in page.entries]
+        if page.cursor is None:
+            break
+        page = storage.reports(wanted, cursor=page.cursor, limit=limit)
+    assert seen == ask(storage, "SELECT received_at, id FROM reports ORDER BY received_at DESC, id DESC")

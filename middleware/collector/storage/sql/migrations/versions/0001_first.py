@@ -8,12 +8,15 @@ Revision ID: 0001
 
 from __future__ import annotations
 
+import secrets
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0001"
 down_revision = None
 
+_SETTINGS = sa.table("settings", sa.column("name"), sa.column("value"))
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 # Ordered by its bytes, also if the database has another order.
 _Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -24,6 +27,14 @@ CREATE VIEW readable_reports AS
            groups.host, groups.noted_host, groups.port, groups.mode, groups.verdict, groups.issuer,
            reports.token, reports.source, reports.user_agent, reports.flags, samples.body
     FROM reports JOIN groups ON groups.id = reports.group_id LEFT JOIN samples ON samples.report_id = reports.id
+"""
+# A server that was built without LZ4 does not compress bodies.
+_COMPRESSED_BODIES = """
+DO $$BEGIN
+    ALTER TABLE samples ALTER body SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+    ALTER TABLE samples ALTER body SET STORAGE EXTERNAL;
+END$$
 """
 
 
@@ -238,7 +249,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("group_id", "hour"),
         sqlite_with_rowid=False,
     )
-    op.create_index("rates_by_hour", "rates", ["hour", "group_id", "reports"])
     op.create_table(
         "reports",
         sa.Column("id", _Id, sa.Identity(), nullable=False),
@@ -260,7 +270,6 @@ def upgrade() -> None:
         sa.Column("report_id", _Id, autoincrement=False, nullable=False),
         sa.Column("group_id", _Id, nullable=False),
         sa.Column("body", _Text, nullable=False),
-        sa.ForeignKeyConstraint(["group_id"], ["groups.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["report_id"], ["reports.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("report_id"),
     )
@@ -276,7 +285,9 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("untold_by_group", "untold", ["group_id"])
+    op.execute(_SETTINGS.insert().values(name="secret", value=secrets.token_hex(32)))
     if op.get_bind().dialect.name == "sqlite":
+        op.create_index("rates_by_hour", "rates", ["hour", "group_id", "reports"])
         op.create_index("groups_by_last_seen", "groups", ["last_seen"])
         for name in ("host", "issuer", "noted_host", "verdict"):
             op.create_index(f"groups_by_{name}", "groups", [name, "last_seen"])
@@ -289,6 +300,8 @@ def upgrade() -> None:
     else:
         op.create_index("groups_by_host", "groups", ["host"])
         op.create_index("groups_by_noted_host", "groups", ["noted_host"])
-        op.execute("ALTER TABLE groups SET (fillfactor = 70)")
-        op.execute("ALTER TABLE samples ALTER body SET STORAGE EXTERNAL")
+        op.create_index("rates_by_hour", "rates", ["hour", "group_id"])
+        for name in ("agents", "groups", "rates"):
+            op.execute(f"ALTER TABLE {name} SET (fillfactor = 70)")
+        op.execute(_COMPRESSED_BODIES)
         op.execute(_VIEW.format(time="to_timestamp", epoch=""))
