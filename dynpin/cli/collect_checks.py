@@ -75,7 +75,8 @@ def tls_pair(certificate: Path | None, key: Path | None) -> None:
                 f"key without one that only the collector can read:  openssl pkey -in {holder} -out NEW"
             )
         if not isinstance(error, ssl.SSLError):
-            fail(f"https cannot be served: {reason_of(error)}")
+            pair = str(certificate) if key is None else f"{certificate} and {key}"  # OpenSSL does not say which of them
+            fail(f"https cannot be served with {pair}: {reason_of(error)}")
         pair = f"{certificate} and {key}" if key is not None else f"only {certificate} (name its key with --tls-key)"
         fail(f"https cannot be served with {pair}: not a certificate and its key in PEM ({error.reason or error})")
 
