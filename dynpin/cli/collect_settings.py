@@ -96,9 +96,7 @@ class Settings(Table):
     alerts: list[str] = _about(
         "Apprise URLs for alerts on new groups and sudden rises", [], example=["mailto://alerts@example.com"]
     )
-    digest: Digest | None = _about(
-        "how often the channels of alerts get a summary: daily or weekly", example="daily"
-    )
+    digest: Digest | None = _about("how often the channels of alerts get a summary: daily or weekly", example="daily")
     keep_days: Days = _about("how many days reports are kept, 36500 at most", 90.0, example=30.0)
     keep_megabytes: Number = _about(
         "how many MiB of reports are kept in total, from 1 to 1000000000", 1024, example=4096
