@@ -111,12 +111,15 @@ class Cluster:
 
     # -- the server ---------------------------------------------------------------------------------------------------
 
-    def initialise(self) -> None:
-        """Make an empty server, sorting texts as people do (and not by their bytes), as Debian's servers do."""
+    def initialise(self, *options: str) -> None:
+        """Make an empty server, sorting texts as people do (and not by their bytes), as Debian's servers do.
+
+        The options are those of initdb.
+        """
         as_people_sort = ["--locale-provider=icu", "--icu-locale=en"] if int(self.programs.parts[-2]) >= 15 else []
         self.run(
             *("initdb", "--pgdata", str(self.data), "--username", _ADMIN, "--encoding=UTF8", "--locale=C"),
-            *("--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync", *as_people_sort),
+            *("--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync", *as_people_sort, *options),
         )
         self.start()
         with self.admin() as connection:
@@ -176,6 +179,13 @@ class Cluster:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(_PATIENCE)
             self._process = None
+
+    def ended(self) -> int:
+        """Wait until the server has ended by itself; its exit code."""
+        assert self._process is not None, "it does not run"
+        code = self._process.wait(_PATIENCE)
+        self._process = None
+        return code
 
     def kill(self) -> None:
         """End the server and every process of it by SIGKILL, as a machine ends that loses its power."""
@@ -315,10 +325,13 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(**settings: str) -> Iterator[Cluster]:
-    """A server that runs; the keywords are PostgreSQL's settings, such as fsync="on". Skips where there is none."""
+def running(*options: str, **settings: str) -> Iterator[Cluster]:
+    """A server that runs. Skips where there is none.
+
+    The options are those of initdb; the keywords are PostgreSQL's settings, such as fsync="on".
+    """
     with _empty({**_SETTINGS, **settings}) as cluster:
-        cluster.initialise()
+        cluster.initialise(*options)
         yield cluster
 
 

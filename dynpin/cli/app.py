@@ -59,9 +59,7 @@ COMMANDS = {
     "ramp": Row(_SERVER, "Show how far max-age has grown, hold it, or move it by hand."),
     "nodes": Row(_SERVER, "See what the nodes of a site send, and whether they agree."),
     "rotate": Row(_SERVER, "Replace a pinned key without locking anybody out."),
-    "recovery": Row(
-        _SERVER, "Sign which keys hold for your hosts, so that clients which are locked out let themselves in again."
-    ),
+    "recovery": Row(_SERVER, "Sign a list of the keys of your hosts, so that locked-out clients can connect again."),
     "guard": Row(
         _SERVER, "Tell whether deploying NEWCHAIN would lock clients out: exit code 1 if so, with what to do instead."
     ),
@@ -71,9 +69,7 @@ COMMANDS = {
         "a signed file.",
     ),
     "collect": Row(_SERVER, "Receive violation reports (RFC 7469 §3), store them, and say what they mean."),
-    "demo": Row(
-        _STUDY, "Play what pinning exists for: a bank, its client, a hostile hotspot, a rotation and a lock-out."
-    ),
+    "demo": Row(_STUDY, "Play a story of pinning: a bank, its client, a hostile hotspot, a rotation and a lock-out."),
     "lab": Row(_STUDY, "How pinning succeeds and fails, played on real sockets."),
     "simulate": Row(
         _STUDY,

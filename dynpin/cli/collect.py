@@ -115,13 +115,15 @@ def _serve(settings: Settings) -> None:
         except (ModuleNotFoundError, PolicyError, StoreError, ValueError) as error:
             fail(str(error))
         service = reports.service
+        names: list[str] | None = None
         try:
             service.storage.name_tokens(settings.tokens, time.time())
+            names = [one.token for one in service.tokens() if one.revoked_at is None]
         except StoreError as error:
             say(f"dynpin: {error}", err=True)
+            say("dynpin: the collector starts, and answers reports with 503 until it can store them", err=True)
         listening = listening_at(settings, listener.getsockname()[1])
         base = printed_base(settings, listening)
-        names = [one.token for one in service.tokens() if one.revoked_at is None]
         _welcome(base, names, made, listening, settings)
         proxies = TrustedProxies(settings.trusted_proxies)
         serve(
@@ -187,11 +189,11 @@ def _alerts(settings: Settings) -> Alerts | None:
     return Alerts(apprise(settings.alerts), digest=settings.digest, url=settings.public_url)
 
 
-def _welcome(base: str, names: list[str], password: str | None, listening: str, settings: Settings) -> None:
+def _welcome(base: str, names: list[str] | None, password: str | None, listening: str, settings: Settings) -> None:
     from dynpin.middleware.collector.storage import shown  # noqa: PLC0415
 
     lines: list[str] = []
-    if "intake" in settings.parts:
+    if "intake" in settings.parts and names is not None:
         lines += [f"report-uri  {base}/r/{name}/{mode}" for name in names for mode in ("enforce", "report-only")]
         if not names:
             lines.append("report-uri  none yet: dynpin collect tokens add")
@@ -210,7 +212,12 @@ def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOptio
     from dynpin.middleware.collector import ServiceSettings  # noqa: PLC0415
 
     found = settings_of(context, config=config)
-    rows = {name: (_shown(found, name), source) for name, source in found.sources.items()}
+    told = found.settings
+    printed_base(told, "")
+    try:
+        rows = {name: (_shown(found, name), source) for name, source in found.sources.items()}
+    except ValueError as error:
+        fail(str(error))
     if as_json:
         print_json({name: {"value": value, "from": source} for name, (value, source) in rows.items()})
     else:
@@ -220,8 +227,6 @@ def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOptio
         for name, (value, source) in rows.items():
             table.add_row(name, _text(value), source)
         table_console().print(table)
-    told = found.settings
-    printed_base(told, "")
     try:
         ServiceSettings(tokens=told.tokens, source_address=told.source_address, trusted_proxies=told.trusted_proxies)
     except ValueError as error:

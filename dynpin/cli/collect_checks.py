@@ -74,10 +74,9 @@ def tls_pair(certificate: Path | None, key: Path | None) -> None:
                 f"the TLS key {holder} has a passphrase, and nobody can type it when a service starts; make a "
                 f"key without one that only the collector can read:  openssl pkey -in {holder} -out NEW"
             )
-        if not isinstance(error, ssl.SSLError):
-            pair = str(certificate) if key is None else f"{certificate} and {key}"  # OpenSSL does not say which of them
-            fail(f"https cannot be served with {pair}: {reason_of(error)}")
         pair = f"{certificate} and {key}" if key is not None else f"only {certificate} (name its key with --tls-key)"
+        if not isinstance(error, ssl.SSLError):
+            fail(f"https cannot be served with {pair}: {reason_of(error)}")
         fail(f"https cannot be served with {pair}: not a certificate and its key in PEM ({error.reason or error})")
 
 
@@ -99,6 +98,8 @@ def _check_public_url(url: str) -> None:
     """Refuse a text that is not the address of a web server."""
     try:
         parts = urlsplit(url)
+        if "@" in parts.netloc:
+            fail("--public-url has a user or a password, which everybody would see in the header; leave it out")
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
     except ValueError:
         is_address = False

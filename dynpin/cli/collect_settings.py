@@ -32,7 +32,14 @@ def _path(value: object) -> object:
 
 
 def _address(value: object) -> object:
-    return Path(value) if isinstance(value, str) and "://" not in value else value
+    if not isinstance(value, str):
+        return value
+    from dynpin.middleware.collector.storage import address_of  # noqa: PLC0415 - needed only if the setting is used
+
+    try:
+        return address_of(value)
+    except ValueError:
+        return value  # neither a server nor a file; whatever opens the storage says so, without the password
 
 
 File = Annotated[Path, BeforeValidator(_path)]
@@ -47,8 +54,9 @@ Digest = Literal["daily", "weekly"]
 Part = Literal["intake", "worker", "web"]
 
 
-def _about(text: str, default: object = None, *, example: object) -> Any:  # noqa: ANN401 - as pydantic has it
-    return Field(default=default, description=text, examples=[example])
+def _about(text: str, default: object = None, *, example: object, secret: bool = False) -> Any:  # noqa: ANN401
+    # No message shows the value of a field with repr=False.
+    return Field(default=default, description=text, examples=[example], repr=not secret)
 
 
 class Settings(Table):
@@ -62,13 +70,14 @@ class Settings(Table):
         "where reports are kept: an SQLite file, or postgresql://USER@HOST/DATABASE",
         Path("reports.sqlite"),
         example="postgresql://dynpin@10.0.0.8/dynpin",
+        secret=True,
     )
     parts: list[Part] = _about(
         "what this process does: intake, worker, web", ["intake", "worker", "web"], example=["intake"]
     )
     tokens: list[str] = _about("tokens of report-uris, in addition to those in the storage", [], example=["shop"])
     password: str | None = _about(
-        "the password for people: the text or its argon2 hash", example="correct horse battery staple"
+        "the password for people: the text or its argon2 hash", example="correct horse battery staple", secret=True
     )
     user_header: str | None = _about(
         "the header in which a trusted proxy names the signed-in user", example="X-Remote-User"
@@ -94,7 +103,10 @@ class Settings(Table):
     )
     roots: File | None = _about("your own root certificates, PEM, so that triage knows your CA", example="tls/ca.pem")
     alerts: list[str] = _about(
-        "Apprise URLs for alerts on new groups and sudden rises", [], example=["mailto://alerts@example.com"]
+        "Apprise URLs for alerts on new groups and sudden rises",
+        [],
+        example=["mailto://alerts@example.com"],
+        secret=True,
     )
     digest: Digest | None = _about("how often the channels of alerts get a summary: daily or weekly", example="daily")
     keep_days: Days = _about("how many days reports are kept, 36500 at most", 90.0, example=30.0)
@@ -206,14 +218,14 @@ def _listed(text: str) -> list[str]:
 
 def _read(name: str, value: object, source: str) -> object:
     """The value of an environment variable, which is text, or of a flag."""
-    adapter: TypeAdapter[object] = TypeAdapter(_annotation(Settings.model_fields[name]))
+    field = Settings.model_fields[name]
+    adapter: TypeAdapter[object] = TypeAdapter(_annotation(field))
     try:
         return adapter.validate_python(value)
     except ValidationError:
         shown = cast("list[object]", value) if isinstance(value, list) else str(value)
-        raise PolicyError(
-            f"{source} = {shown!r} is not understood: it is {Settings.model_fields[name].description}"
-        ) from None
+        equals = f" = {shown!r}" if field.repr else ""
+        raise PolicyError(f"{source}{equals} is not understood: it is {field.description}") from None
 
 
 def _annotation(field: FieldInfo) -> Any:  # noqa: ANN401 - a type with its constraints

@@ -33,7 +33,7 @@ def finding(message: str | None = None) -> NoReturn:
 
 def lacking(what: str, module: str | None, extra: str) -> NoReturn:
     """End the command, since a package of an extra of dynpin is missing."""
-    # Never `pip install dynpin[…]`: on the public index this name may belong to a stranger.
+    # The name dynpin is not ours on the public index: a bare name could install a stranger's code.
     fail(f"{what} needs {module}. Install dynpin again with its extra, from your clone:  pip install '.[{extra}]'")
 
 

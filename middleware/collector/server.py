@@ -27,7 +27,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["ServerLimits", "serve"]
+__all__ = ["ServerLimits", "serve", "telling"]
 
 # How long a peer may read nothing of an answer; and how much of a graceful shutdown it may still use (seconds).
 _READ_S = 30.0
@@ -260,7 +260,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
 
-def _telling(app: ASGIApp) -> ASGIApp:
+def telling(app: ASGIApp) -> ASGIApp:
     """Wrap the app, so that it tells each connection how far its request is."""
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:
@@ -268,13 +268,16 @@ def _telling(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
             return
         connection: _Connection = scope["state"].pop(_CONNECTION)
-        has_begun = has_ended = False
+        has_begun = has_ended = has_body = False
 
         async def received() -> Message:
-            if not has_ended:
+            nonlocal has_body
+            if not (has_ended or has_body):
                 connection.body_awaited()
             message = await receive()
             if not (has_ended or message.get("more_body")):
+                # What the app awaits next is the end of the connection: Starlette does while it streams an answer.
+                has_body = True
                 connection.body_ended()
             return message
 
@@ -365,7 +368,7 @@ def serve(
         return _Connection(connections, app_state, of_uvicorn)
 
     config = uvicorn.Config(
-        _telling(app),
+        telling(app),
         http=cast("type[asyncio.Protocol]", connection),
         ws="none",
         # uvloop 0.23: bytes that arrive at once are read before start_tls, or never.

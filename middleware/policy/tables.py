@@ -87,14 +87,16 @@ def _line(model: type[Table], top: Mapping[str, object], error: ErrorDetails) ->
         close = difflib.get_close_matches(key.replace("-", "_").lower(), fields, n=1)
         meant = f"did you mean {close[0]}?" if close else f"the known keys are {', '.join(fields)}"
         return f"{name} is not known here; {meant}"
-    wanted = fields[key].description if key in fields else None
+    field = fields.get(key)
+    wanted = field.description if field else None
     if error["type"] == "missing":
         return f"{name} is missing{f': give {wanted}' if wanted else ''}"
     said = str(error["ctx"]["error"]) if error["type"] == "value_error" and "ctx" in error else ""
     if said:
         return f"{name} {said}"
-    value = _member(inside, key, error["input"])
-    return f"{name} = {_toml(value)} is not understood{f': give {wanted}' if wanted else ''}"
+    # A field with repr=False is a secret.
+    equals = f" = {_toml(_member(inside, key, error['input']))}" if field is None or field.repr else ""
+    return f"{name}{equals} is not understood{f': give {wanted}' if wanted else ''}"
 
 
 def _member(inside: object, key: str, default: object) -> object:

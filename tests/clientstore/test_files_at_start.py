@@ -22,6 +22,7 @@ import pytest
 from dynpin import KnownPinnedHost, StoreError
 from dynpin.clientstore import PinStore, enforce
 from dynpin.clientstore.store import check
+from tests.small_disk import mounted
 
 from .files import IN_ANOTHER_PROCESS, LEAF, OTHER, beside, pin_elsewhere
 from .opened import open_files
@@ -162,15 +163,8 @@ def test_a_link_into_another_folder_is_judged_by_that_folder(tmp_path: Path) -> 
 @pytest.fixture
 def read_only_medium(tmp_path: Path) -> Iterator[Path]:
     """A folder on a read-only file system; the test fills it before it is sealed."""
-    if os.getuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting needs root")
-    folder = tmp_path / "medium"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("this machine mounts nothing")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with mounted(tmp_path / "medium", 8) as folder:
+        yield folder
 
 
 def seal(medium: Path) -> None:

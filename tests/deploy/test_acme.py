@@ -182,7 +182,7 @@ def test_a_hook_for_a_folder_that_the_header_does_not_follow(shop: Shop, monkeyp
     assert dynpin("guard", "--hook", "lego", "--install", "served").stderr == ""
 
 
-@pytest.mark.parametrize(("client", "said"), [("dehydrated", ", ".join(ACME_CLIENTS)), ("caddy", "with a plugin")])
+@pytest.mark.parametrize(("client", "said"), [("dehydrated", ", ".join(ACME_CLIENTS)), ("caddy", "Without a plugin")])
 def test_another_client_is_refused(client: str, said: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shop.folder)
     result = dynpin("guard", "--hook", client)

@@ -204,7 +204,7 @@ def _chains(folder: Path) -> None:
     [
         (("expired.pem",), 1, "expired on"),
         (("reversed.pem",), 1, "reverse order"),
-        (("nobody.pem",), 1, "is a CA's"),
+        (("nobody.pem",), 1, "is a CA certificate"),
         (("root.pem",), 1, "names no host"),
         (("address.pem",), 2, "10.0.0.1 is an IP address"),
         (("10.0.0.1",), 2, "10.0.0.1 is an IP address"),

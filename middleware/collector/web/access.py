@@ -246,7 +246,11 @@ class Access:
 
     def _csrf(self, who: str) -> str:
         if not self._secret:
-            self._secret = self._storage.secret()
+            try:
+                self._secret = self._storage.secret()
+            except StoreError:
+                # They may read, so a page tells them what is wrong. No form of that page is accepted later.
+                return secrets.token_hex(32)
         return hmac.new(self._secret.encode(), who.encode(), hashlib.sha256).hexdigest()
 
     # -- the record of actions ----------------------------------------------------------------------------------------

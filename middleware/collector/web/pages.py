@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -50,6 +51,7 @@ class Pages:
             loader=FileSystemLoader(_HERE / "templates"),
             autoescape=True,
             undefined=StrictUndefined,
+            finalize=_shown,
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -326,6 +328,12 @@ def page_routes(service: Service, access: Access, public_url: str) -> tuple[list
         Route("/sign-out", pages.sign_out, methods=["POST"]),
     ]
     return routes, pages
+
+
+def _shown(value: object) -> object:
+    """A value of a template without control sequences, and without signs that reverse the text around them."""
+    is_plain = not isinstance(value, str) or isinstance(value, Markup) or value.isprintable()
+    return value if is_plain else without_controls(str(value))
 
 
 def _attacking(wanted: Filter) -> Filter:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -23,6 +22,7 @@ from dynpin.middleware.collector.outage import Outage
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.web.health import Readiness
 from tests.middleware.collector.conftest import Clock, Site, Start, report
+from tests.small_disk import fill, mounted
 
 PAGES = ["/", "/groups", "/reports", "/api/groups", "/metrics", "/export/groups.json"]
 
@@ -63,6 +63,21 @@ def test_a_file_that_was_moved_away_and_comes_back(site: Start, tmp_path: Path) 
     assert not running.file.exists(), "no empty file is made in its place"
     for one in (tmp_path / "elsewhere").iterdir():
         one.rename(tmp_path / one.name)
+    assert stored(running) >= 2
+
+
+def test_a_file_that_is_gone_without_its_log(site: Start, tmp_path: Path) -> None:
+    """The log may hold reports that were acknowledged, so nobody is told to remove it, and nothing deletes it."""
+    running = site()
+    assert stored(running) == 1
+    running.file.rename(tmp_path / "elsewhere")
+    text = refused(running)
+    assert "the file is gone; put it back" in text
+    assert "the log of the old file" not in text
+    with pytest.raises(StoreError, match=r"reports\.sqlite-wal is still there and may hold reports"):
+        open_storage(running.file)
+    assert not running.file.exists()
+    (tmp_path / "elsewhere").rename(running.file)
     assert stored(running) >= 2
 
 
@@ -122,30 +137,9 @@ def test_a_backup_beside_the_log_of_the_file_before(site: Start, tmp_path: Path)
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("nothing can be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Leave no room on it."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as out:
-        try:
-            while True:
-                out.write(b"x" * 4096)
-        except OSError:
-            pass
-    return filler
+    """A file system of 1 MB."""
+    with mounted(tmp_path / "small", 1) as folder:
+        yield folder
 
 
 def test_a_full_disk(site: Start, small_disk: Path) -> None:
@@ -194,9 +188,12 @@ def test_the_path_of_the_file_is_told_to_those_alone_who_may_read(site: Start, t
     aside(running.file, tmp_path / "elsewhere")
     running.client.cookies.clear()
     for path in ("/sign-in", "/groups", "/api/groups", "/readyz"):
-        assert (
-            str(running.file) not in running.client.get(path, auth=("", "right") if path != "/sign-in" else None).text
-        )
+        assert str(running.file) not in running.client.get(path).text
+    for path in ("/groups", "/api/groups"):
+        # The storage is not needed to know them, also if this process has never read it.
+        answer = running.client.get(path, auth=("", "right"))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+        assert str(running.file) in answer.text
 
 
 # -- health -----------------------------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ import io
 import json
 import re
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
-from dynpin.middleware.collector import Alerts, ServiceSettings
+from dynpin.middleware.collector import Alerts, ServiceSettings, Token
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.worker import apprise, plain
+from tests.middleware.collector.chains import authority
 from tests.middleware.collector.conftest import Clock, Inbox, Site, Start, posted, report
 
 PAYLOADS = {
@@ -139,6 +141,29 @@ def test_csv(payload: str, site: Start) -> None:
         for cell in row.values():
             for part in cell.split(";"):
                 assert not part.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
+
+
+@payloads
+def test_pages(payload: str, site: Start) -> None:
+    """A bidirectional sign would reverse what the page says after it."""
+    running = site(tokens=[Token("demo", payload)])
+    leaf = authority(payload.replace("\n", " ")[:64])
+    sent = report(hostname=payload, noted_hostname=payload, served_certificate_chain=[leaf.pem],
+                  validated_certificate_chain=[leaf.pem])  # fmt: skip
+    running.post(json.dumps(sent))
+    running.work()
+    (group,) = running.groups()
+    paths = (
+        "/",
+        "/groups",
+        "/reports",
+        "/set-up",
+        f"/groups/{group['group']}",
+        f"/groups?{urlencode({'host': payload})}",
+    )
+    for path in paths:
+        text = running.client.get(path).text
+        assert all(character.isprintable() or character in "\n\xa0" for character in text), path
 
 
 @payloads

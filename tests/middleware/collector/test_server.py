@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -9,13 +10,16 @@ import sqlite3
 import ssl
 import subprocess
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from starlette.types import Message, Receive, Scope, Send
 
+from dynpin.middleware.collector.server import telling
 from tests.middleware.collector.conftest import report
 from tests.middleware.collector.test_command import collecting
 from tests.middleware.collector.test_triage import LEAF
@@ -90,6 +94,44 @@ def test_a_body_that_nobody_reads_has_an_end(tmp_path: Path) -> None:
         assert connection.recv(4096).startswith(b"HTTP/1.1 404")
         with pytest.raises(ConnectionError):
             send_on(connection, b"x")
+
+
+def test_a_long_answer_has_no_deadline() -> None:
+    """An app that streams an answer awaits the end of the connection too, after the whole body."""
+    told: list[str] = []
+
+    class Told:
+        def __getattr__(self, name: str) -> Callable[[], None]:
+            return lambda: told.append(name)
+
+    received: list[Message] = [
+        {"type": "http.request", "body": b"x", "more_body": True},
+        {"type": "http.request", "body": b"", "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return received.pop(0)
+
+    async def send(message: Message) -> None:
+        pass
+
+    async def streaming(_: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        told.append("streams")
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    scope: Scope = {"type": "http", "state": {"dynpin.connection": Told()}}
+
+    async def answered() -> None:
+        await telling(streaming)(scope, receive, send)
+
+    asyncio.run(answered())
+    assert told[: told.index("streams")] == ["request_begins", "body_awaited", "body_awaited", "body_ended"]
+    assert "body_awaited" not in told[told.index("streams") :]
 
 
 def test_a_request_is_measured_as_it_is_sent(tmp_path: Path) -> None:

@@ -132,6 +132,39 @@ def test_nothing_secret_is_printed(tmp_path: Path) -> None:
         assert "hunter2" not in run(*typed)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'alerts = "slack://hunter2/x"',
+        'storage = ["postgresql://u:hunter2@127.0.0.1:1/x"]',
+        'password = ["hunter2"]',
+        "password = { text = 'hunter2' }",
+    ],
+)
+def test_no_message_about_the_file_shows_a_secret(tmp_path: Path, text: str) -> None:
+    (tmp_path / "collector.toml").write_text(text)
+    said = run("config", code=2)
+    assert "is not understood: give" in " ".join(said.split())
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "host=127.0.0.1 port=1 password=hunter2",
+        "postgresql:/u:hunter2@127.0.0.1:1/x",
+        " postgres:u:hunter2@127.0.0.1:1/x",
+        "mysql://u:hunter2@127.0.0.1:1/x",
+    ],
+)
+@pytest.mark.parametrize("verb", ["", "config", "status", "prune", "migrate", "tokens list", "tokens add"])
+def test_an_address_with_a_slip_is_no_file(tmp_path: Path, address: str, verb: str) -> None:
+    said = run("--storage", address, "--port", "0", *verb.split(), code=2)
+    assert "postgresql://USER@HOST/DATABASE" in "".join(said.split("\n"))
+    assert "hunter2" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_settings_of_the_file_are_those_of_the_server(tmp_path: Path) -> None:
     (tmp_path / "collector.toml").write_text('tokens = ["demo"]\nopen_access = true\nlimit_source = 1\n')
     with collecting(tmp_path / "r.sqlite") as (_, said):
@@ -208,6 +241,18 @@ def test_printed_report_uris_follow_the_public_address(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["pins.example", "ftp://pins.example", "https://", "https://pins.example/?x"])
 def test_what_is_no_public_address_is_refused(url: str) -> None:
     assert "is not an address" in " ".join(run("--port", "0", "--public-url", url, code=2).split())
+
+
+@pytest.mark.parametrize("verb", [[], ["config"]])
+def test_a_public_address_has_no_password(verb: list[str]) -> None:
+    said = " ".join(run("--port", "0", "--public-url", "https://u:hunter2@pins.example/", *verb, code=2).split())
+    assert "has a user or a password" in said
+    assert "hunter2" not in said
+
+
+def test_a_certificate_that_is_not_there_is_named() -> None:
+    said = " ".join(run("--port", "0", "--tls-certificate", "nowhere.pem", code=2).split())
+    assert "only nowhere.pem (name its key with --tls-key): No such file or directory" in said
 
 
 def test_a_user_header_without_a_proxy_is_refused() -> None:

@@ -27,6 +27,11 @@ _CAUSES = {
     "57014": "a statement took too long; dynpin tries again",
     "57P": "the server is starting or shutting down; dynpin tries again",
 }
+# A full disk under the log of changes: https://www.postgresql.org/docs/current/disk-full.html
+_FULL_LOG = (
+    "the disk of the server's pg_wal is full, so PostgreSQL ends; free some space on that disk, but delete nothing in "
+    "pg_wal, and start PostgreSQL again"
+)
 # Another try may succeed: a deadlock, a serialisation failure.
 _PASSING = ("40001", "40P01")
 
@@ -68,7 +73,12 @@ def _cause(error: BaseException) -> str:
     text = lines[0] if lines else type(error).__name__
     if "session is read-only" in text:
         told = _CAUSES["25006"]  # libpq itself has checked it (target_session_attrs)
+    if state == "53100" and "pg_wal" in text:
+        told = _FULL_LOG
     if told:
         return f"{told} ({text})"
     # If there was no session, libpq has a text and no SQLSTATE.
-    return f"{text}; check that the server runs and can be reached from here, and check database, user and password"
+    return (
+        f"{text}; check that the server runs (if not, its log says why) and can be reached from here, and check "
+        "database, user and password"
+    )

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, insert, select, text, tuple_, update
@@ -33,8 +34,11 @@ _LEFT_OUT = (schema.leases, schema.batches)
 _OWN = (schema.channels, schema.facts, schema.named_tokens, schema.settings)
 # Each table comes after the tables that it refers to.
 _COPIED = [table for table in schema.metadata.sorted_tables if table not in (*_LEFT_OUT, *_OWN)]
-# These sums change if a row changes, even if the number of rows stays the same.
-_SUMS = (schema.groups.c.reports, schema.rates.c.reports, schema.outcomes.c.count, schema.site_states.c.version)
+# If a row of these tables changes, the row of its group changes too, or the number of rows.
+_OF_GROUPS = (
+    schema.agents, schema.authorities, schema.diagnoses, schema.pins, schema.rates, schema.reports, schema.samples,
+    schema.totals,
+)  # fmt: skip
 # Rows of a piece. A body has up to 256 KiB, and a diagnosis several KiB.
 _PIECE = 2_000
 _PIECES = {schema.samples: 100, schema.diagnoses: 200}
@@ -86,8 +90,13 @@ def move(
 
 def _fingerprint(db: Connection, secret: str, counts: Mapping[str, int]) -> str:
     """A text that differs for another source, and for this source after somebody has written to it."""
-    sums = [int(db.scalar(select(func.coalesce(func.sum(column), 0))) or 0) for column in _SUMS]
-    return hashlib.sha256(json.dumps([secret, counts, sums]).encode()).hexdigest()
+    # A copy that continued after a change could, for example, hold a token that was revoked since.
+    digest = hashlib.sha256(json.dumps([secret, counts]).encode())
+    for table in _COPIED:
+        if table not in _OF_GROUPS:
+            for row in chain.from_iterable(_pieces(db, table, ())):
+                digest.update(repr([*row.values()]).encode())
+    return digest.hexdigest()
 
 
 def _count(db: Connection, table: Table) -> int:

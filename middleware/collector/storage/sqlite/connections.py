@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, text
@@ -18,7 +18,7 @@ from sqlalchemy import Engine as SQLAlchemyEngine
 from dynpin.errors import StoreError
 
 from ...fork import renew_after_fork
-from .file import sql_engine, storage_errors, transaction
+from .file import FullDisk, make_file, prepare, sql_engine, storage_errors, transaction
 
 __all__ = ["Connections"]
 
@@ -33,7 +33,7 @@ class _Open:
 
     def __init__(self, engine: SQLAlchemyEngine, path: Path, last: Identity | None) -> None:
         before = _identity(path)
-        if last is not None and before[:2] != last[:2] and (before[2:4] == last[2:4] or before[4:] == last[4:]):
+        if last is not None and before[0] and before[:2] != last[:2] and _share_a_log(before, last):
             # A copy has replaced the file, but the old file's log is still there: SQLite would apply it to the copy.
             raise _log_of_another(path)
         self.connection = engine.connect()
@@ -66,15 +66,22 @@ class Connections:
     """The connections of one process to one file.
 
     Args:
-        path: the file, made by :func:`.open_database`.
+        path: the file; it is made if there is none.
+
+    Raises:
+        StoreError: if the file cannot be used. On a full disk it is prepared later, at the first use with enough room.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = sql_engine(path)
         self._last: Identity | None = None  # the files of the last connection
+        self._is_prepared = False
         self.renew()
         renew_after_fork(self)
+        make_file(path)
+        with suppress(FullDisk):
+            self._prepare()
 
     def renew(self) -> None:
         """Start without connections; those of a parent process stay open."""
@@ -142,7 +149,13 @@ class Connections:
         with self._lock:
             self._drop()
 
+    def _prepare(self) -> None:
+        if not self._is_prepared:
+            prepare(self.path)
+            self._is_prepared = True
+
     def _open(self, engine: SQLAlchemyEngine) -> _Open:
+        self._prepare()
         one = _Open(engine, self.path, self._last)
         self._last = one.files
         return one
@@ -178,6 +191,10 @@ def _identity(path: Path) -> Identity:
         else:
             found += (status.st_dev, status.st_ino)
     return found
+
+
+def _share_a_log(one: Identity, other: Identity) -> bool:
+    return one[2:4] == other[2:4] or one[4:] == other[4:]
 
 
 def _replaced(path: Path) -> StoreError:

@@ -15,13 +15,15 @@ from ..sql import PATIENCE_S, write_proof
 from ..values import Arrival, Counted
 from .batch import add
 from .connections import Connections
-from .file import open_database, raw
+from .file import raw
 
 __all__ = ["SQLiteEngine"]
 
 
 class SQLiteEngine:
     """One SQLite file that threads and processes share safely.
+
+    A full disk is no error here. Each use is one, until there is room.
 
     Args:
         path: the file; it is made with mode 0600.
@@ -32,7 +34,6 @@ class SQLiteEngine:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        open_database(path)
         self._connections = Connections(path)
 
     @property

@@ -21,7 +21,17 @@ from dynpin.errors import StoreError
 
 from ..sql import REVISION, check_revision, create, revision, upgrade
 
-__all__ = ["connect", "migrate", "open_database", "raw", "sql_engine", "storage_errors", "transaction"]
+__all__ = [
+    "FullDisk",
+    "connect",
+    "make_file",
+    "migrate",
+    "prepare",
+    "raw",
+    "sql_engine",
+    "storage_errors",
+    "transaction",
+]
 
 # "dynr" in ASCII: tells a collector's file from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E72
@@ -29,11 +39,15 @@ _APPLICATION_ID = 0x64796E72
 _BUSY_TIMEOUT_S = 5.0
 
 
-def open_database(path: Path) -> None:
-    """Make the file (mode 0600) if there is none. Several processes may do so at once.
+class FullDisk(StoreError):
+    """The file system of the storage is full. The storage can be used again when there is room."""
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file (mode 0600) if there is none.
 
     Raises:
-        StoreError: if the file cannot be opened, is not a collector's, is damaged, or has another schema.
+        StoreError: if there is no such folder, or the file cannot be made.
     """
     with storage_errors(path):
         if not path.parent.is_dir():
@@ -41,16 +55,32 @@ def open_database(path: Path) -> None:
             raise StoreError(
                 f"there is no folder {path.parent} for the report storage {path.name}; make it, or name another file"
             )
+        log = Path(f"{path}-wal")
+        has_log = log.exists() and log.stat().st_size > 0  # read first: a process that makes the file now has no log
         if not path.exists():
+            if has_log:
+                # SQLite would delete the log, and with it reports that were acknowledged.
+                raise StoreError(
+                    f"the report storage {path} is gone, but its log {log.name} is still there and may hold reports; "
+                    f"put the file back, or remove {log.name} to begin without any report"
+                )
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        with sql_engine(path).connect() as db:
-            raw(db).execute("PRAGMA journal_mode=WAL")
-            found = revision(db)
-            if found is None:
-                _make_tables(db, path)
-            else:
-                check_revision(found, str(path))
-                _refuse_read_only(raw(db))
+
+
+def prepare(path: Path) -> None:
+    """Make the tables if the file is empty, and check it. Several processes may do so at once.
+
+    Raises:
+        StoreError: if the file cannot be opened, is not a collector's, is damaged, or has another schema.
+    """
+    with storage_errors(path), sql_engine(path).connect() as db:
+        raw(db).execute("PRAGMA journal_mode=WAL")
+        found = revision(db)
+        if found is None:
+            _make_tables(db, path)
+        else:
+            check_revision(found, str(path))
+            _refuse_read_only(raw(db))
 
 
 def migrate(path: Path) -> None:
@@ -97,7 +127,7 @@ def raw(db: Connection) -> sqlite3.Connection:
 
 
 def connect(path: Path, timeout: float = _BUSY_TIMEOUT_S) -> sqlite3.Connection:
-    """Connect to a file that :func:`open_database` has made. If the file is gone, this raises and makes none."""
+    """Connect to a file that :func:`make_file` has made. If the file is gone, this raises and makes none."""
     # mode=rw: by default SQLite makes an empty file if there is none.
     uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(
@@ -152,22 +182,46 @@ def storage_errors(path: Path) -> Generator[None]:
         yield
     except StoreError:
         raise
-    except DBAPIError as error:
-        cause = error.orig or error
-        raise StoreError(f"the report storage {path} cannot be used: {_cause(path, cause)}") from error
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"the report storage {path} cannot be used: {_cause(path, error)}") from error
+    except (DBAPIError, sqlite3.Error, OSError) as error:
+        cause = error.orig or error if isinstance(error, DBAPIError) else error
+        kind = FullDisk if _is_full(path, cause) else StoreError
+        raise kind(f"the report storage {path} cannot be used: {_cause(path, cause)}") from error
+
+
+def _is_full(path: Path, error: BaseException) -> bool:
+    """Whether an error comes from a full file system."""
+    extended = getattr(error, "sqlite_errorcode", 0)
+    if extended & 0xFF == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if extended & 0xFF not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) or not path.exists():
+        return False
+    # Without room for its -wal and -shm, SQLite does not say that the disk is full.
+    return extended == sqlite3.SQLITE_IOERR_SHMSIZE or not all(_room(path))
+
+
+def _room(path: Path) -> tuple[int, int]:
+    """The bytes and the files that still fit on the file system of the storage."""
+    status = os.statvfs(path.parent)
+    # Some file systems have no fixed number of files.
+    return status.f_bavail * status.f_frsize, status.f_favail if status.f_files else 1
 
 
 def _cause(path: Path, error: BaseException) -> str:
     """The cause, and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     number = getattr(error, "errno", None)
+    if path.parent.is_dir() and _is_full(path, error):
+        folder = path.parent.resolve()
+        mounted_at = next(one for one in (folder, *folder.parents) if one.is_mount())
+        free, files = _room(path)
+        room = f"{free:,} bytes" if files else "no file"
+        smaller = "dynpin collect prune --megabytes N"
+        return (
+            f"the disk is full ({error}; free on the file system at {mounted_at}: {room}); free some space on it, then "
+            f"keep fewer reports:  {smaller}"
+        )
     if not path.exists():
         return "the file is gone; put it back, or start the collector again to make a new one"
-    if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
-        smaller = "dynpin collect prune --megabytes N"
-        return f"the disk is full ({error}); free some space on it, then keep fewer reports:  {smaller}"
     if code == sqlite3.SQLITE_READONLY or number == errno.EROFS or not all(map(_is_writable, (path, path.parent))):
         return f"the file, its folder or its disk is read-only ({error}); make all three writable"
     if code == sqlite3.SQLITE_BUSY:

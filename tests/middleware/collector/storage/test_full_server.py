@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import tempfile
+import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,25 +19,16 @@ from dynpin.middleware.collector.storage import migrate_storage
 from tests.middleware.collector.conftest import Site, report, running_site
 from tests.middleware.collector.storage.conftest import ask
 from tests.postgres import ROLE, Cluster
+from tests.postgres import running as running_server
+from tests.small_disk import fill, mounted
 
 
 @pytest.fixture
-def disk(cluster: Cluster) -> Iterator[Path]:
+def disk() -> Iterator[Path]:
     """A file system of 40 MB that the server may use."""
-    if os.geteuid():
-        pytest.skip("only root may mount a small file system")
     # Not in pytest's folder, which the server's user may not enter.
-    folder = Path(tempfile.mkdtemp(prefix="dynpin-disk-", dir="/tmp"))
-    folder.chmod(0o755)
-    command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        folder.rmdir()
-        pytest.skip("nothing can be mounted here")
-    try:
+    with mounted(Path("/tmp") / f"dynpin-disk-{secrets.token_hex(4)}", 40) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-        folder.rmdir()
 
 
 @pytest.fixture
@@ -58,24 +48,20 @@ def address(cluster: Cluster, disk: Path) -> Iterator[str]:
             admin.execute("DROP TABLESPACE small")
 
 
-def fill(disk: Path) -> Path:
-    """Leave no room on it."""
-    other = disk / "other"
-    with other.open("wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 65_536):
-                pass
-        except OSError:
-            pass
-    return other
-
-
 def send(running: Site, number: int) -> int:
     """A report of a host of its own, which no server can make smaller; the status of the answer."""
     text = random.Random(number).randbytes(20_000).hex()
     answer = running.post(report(hostname=f"h{number}.test") | {"x": text})
     assert answer.status_code == 204 or (answer.status_code, answer.headers["retry-after"]) == (503, "60")
     return answer.status_code
+
+
+def until_ready(running: Site) -> None:
+    """Wait until health says that reports can be stored: all who ask within a second get one answer."""
+    deadline = time.monotonic() + 60
+    while running.client.get("/readyz").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_full_disk_of_the_server(disk: Path, address: str) -> None:
@@ -100,10 +86,7 @@ def test_a_full_disk_of_the_server(disk: Path, address: str) -> None:
         other.unlink()
         acknowledged += [number for number in range(600, 605) if send(running, number) == 204]
         assert acknowledged[-5:] == [600, 601, 602, 603, 604]
-        deadline = time.monotonic() + 60
-        while running.client.get("/readyz").status_code != 200:  # all who ask within a second get one answer
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until_ready(running)
         assert "full" not in running.client.get("/").text
         storage = open_storage(address)
         stack.callback(storage.close)
@@ -120,3 +103,47 @@ def test_the_cause_is_told(disk: Path, address: str) -> None:
     ):
         unit.db.exec_driver_sql("INSERT INTO facts SELECT 'n' || n, n FROM generate_series(1, 100000) AS n")
     storage.close()
+
+
+def test_a_full_disk_under_the_log_of_changes(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without room in pg_wal PostgreSQL ends (PANIC), and cannot start again until a person has made room."""
+    # The process that writes it in the background rests: the collector's own commit is what finds no room.
+    with (
+        running_server("--wal-segsize=1", f"--waldir={disk / 'pg_wal'}", wal_writer_delay="10s") as server,
+        ExitStack() as stack,
+    ):
+        address = stack.enter_context(server.database(server.template("collector", migrate_storage)))
+        running = stack.enter_context(running_site(file=address))
+        ballast = fill(disk, leave=3 * 2**20)
+        acknowledged: list[int] = []
+        while send(running, len(acknowledged)) == 204:
+            acknowledged.append(len(acknowledged))
+        assert server.ended() == 1
+        assert "PANIC:  could not write to file" in server.log
+        assert [send(running, number) for number in range(1000, 1005)] == [503] * 5
+        assert running.client.get("/healthz").status_code == 200
+        assert running.client.get("/readyz").status_code == 503
+        page = running.client.get("/groups")
+        assert (page.status_code, page.headers["retry-after"]) == (503, "60")
+        assert "check that the server runs" in page.text
+        with pytest.raises(AssertionError, match="PostgreSQL does not start"):
+            server.start()
+        assert server.ended() == 1
+        assert send(running, 1005) == 503
+        # What a person has to do, and no more: nobody starts the collector again.
+        ballast.unlink()
+        server.start()
+        acknowledged += [number for number in range(2000, 2020) if send(running, number) == 204]
+        assert acknowledged[-20:] == list(range(2000, 2020))
+        until_ready(running)
+        assert running.client.get("/groups").status_code == 200
+        storage = open_storage(address)
+        stack.callback(storage.close)
+        found = Counter(ask(storage, "SELECT host FROM groups JOIN reports ON groups.id = group_id"))
+    assert [found[f"h{number}.test",] for number in acknowledged] == [1] * len(acknowledged)
+    # What was answered with 503 may be there too: the server may end after the commit, and before it answers.
+    assert set(found.values()) == {1}
+    told = [record.getMessage() for record in caplog.records if record.name == "dynpin.collector"]
+    assert len(told) == 2, "the clock stands"
+    assert "the disk of the server's pg_wal is full" in told[0]
+    assert "stored again" in told[1]

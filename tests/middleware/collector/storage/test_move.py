@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,14 +183,42 @@ def test_a_target_that_has_something_is_refused(filled: SQLStorage, target: SQLS
         move(filled, filled)
 
 
-def test_a_source_that_has_changed_since_is_refused(filled: SQLStorage, target: SQLStorage) -> None:
-    def end(_table: str, done: int, _total: int) -> None:
-        if done > 50:
+def _judge(storage: SQLStorage) -> None:
+    """Give another verdict to one group, so that no table has more rows."""
+    group, other = storage.groups(Filter()).entries[-1], Triaged("renewal", "fault", "CA", '{"x": 1}', (), "keys")
+    storage.set_verdicts([(group, other)])
+
+
+# All of these leave the number of rows as it is, except for the first.
+CHANGES: dict[str, Callable[[SQLStorage], object]] = {
+    "a report": lambda storage: storage.add([arrival("a.test")], {}),
+    "a revoked token": lambda storage: storage.revoke_token("shop"),
+    "a revoked token of the API": lambda storage: storage.revoke_api_token("ramp"),
+    "a state": lambda storage: storage.set_state(storage.groups(Filter()).entries[-1].key, "resolved"),
+    "a verdict": _judge,
+    "a session for another": lambda storage: (
+        storage.end_session("identity"),
+        storage.add_session("other", "you", NOW + 9e9),
+    ),
+    "a state of a site": lambda storage: storage.set_site_state("shop.test", "{}", expected=1, by="ramp"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_source_that_has_changed_since_is_refused(
+    filled: SQLStorage, target: SQLStorage, change: Callable[[SQLStorage], object]
+) -> None:
+    """Else a token that was revoked meanwhile would still be valid in the copy."""
+    for state in ("resolved", "open"):  # so that each table has its rows
+        filled.set_state(filled.groups(Filter()).entries[-1].key, state)
+
+    def end(_table: str, done: int, total: int) -> None:
+        if done > total * 0.9:
             raise _EndedError
 
     with pytest.raises(_EndedError):
         move(filled, target, end)
-    filled.add([arrival("a.test")], {})
+    change(filled)
     with pytest.raises(StoreError, match=r"somebody wrote to .* since this copy began"):
         move(filled, target)
 
