@@ -120,7 +120,7 @@ def _list(folder: Path, base: str, fetcher: FetcherInterface, first: bytes, now:
     if target is None:
         raise RecoveryError(f"the signed files have no {PIN_LIST}")
     if target.length > LONGEST_LIST:
-        raise RecoveryError(f"the list has {target.length} bytes; the limit is {LONGEST_LIST}")
+        raise RecoveryError(f"the list has {target.length} bytes, but the limit is {LONGEST_LIST}")
     moment = datetime.fromtimestamp(now, UTC)
     signed = {
         "timestamp": Metadata[Timestamp].from_file(str(folder / "timestamp.json")).signed,

@@ -23,14 +23,14 @@ from dynpin.cli.options import (
     moment,
 )
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.rotate_site import has_history, kept_at, read_history
+from dynpin.cli.rotate_site import kept_at, read_history
 from dynpin.cli.urls import HttpsURL, host_name, https_url, request_target
 from dynpin.deploy.check import Checked, check_site
 from dynpin.deploy.lint import Circumstances, HeaderField
 from dynpin.deploy.lint.sarif import sarif
 from dynpin.deploy.observed import node_name
 from dynpin.deploy.reach import LIST_URI, CannotReach, LookOptions, site_reached
-from dynpin.errors import DynpinError
+from dynpin.errors import DynpinError, PolicyError
 from dynpin.hosts import is_ip_literal
 from dynpin.pins import Pin, chain_pins
 from dynpin.report import rfc3339
@@ -191,8 +191,13 @@ def _recorded(file: Path | None, inventory: Path | None, holdings: Holdings | No
     if file is not None:
         return read_history(file, inventory)
     site = None if holdings is None else holdings.inventory
-    if site is None or site.state is None or not has_history(kept_at(DEFAULT_HISTORY, site)):
+    if site is None or site.state is None:
         return None
+    try:
+        if not kept_at(DEFAULT_HISTORY, site).exists():
+            return None
+    except PolicyError:
+        return None  # the collector is away: a remark says so, and the live site is checked without the history
     return read_history(DEFAULT_HISTORY, site.path)
 
 

@@ -185,6 +185,8 @@ def _alerts(settings: Settings) -> Alerts | None:
     from dynpin.middleware.collector.worker import apprise  # noqa: PLC0415
 
     if not settings.alerts:
+        if settings.digest:
+            fail("--digest has no channel: name one with --alert (alerts in collector.toml), or leave the digest out")
         return None
     return Alerts(apprise(settings.alerts), digest=settings.digest, url=settings.public_url)
 

@@ -108,20 +108,30 @@ class Settings(Table):
         example=["mailto://alerts@example.com"],
         secret=True,
     )
-    digest: Digest | None = _about("a summary over the same channels: daily or weekly", example="daily")
+    digest: Digest | None = _about("how often the channels of alerts get a summary: daily or weekly", example="daily")
     keep_days: Days = _about("how many days reports are kept, 36500 at most", 90.0, example=30.0)
-    keep_megabytes: Number = _about("how much is kept in total", 1024, example=4096)
+    keep_megabytes: Number = _about(
+        "how many MiB of reports are kept in total, from 1 to 1000000000", 1024, example=4096
+    )
     source_address: str = _about(
         "how much of a client's address is stored, and counts as one source: whole, /24 or /24,/48",
         "/24,/48",
         example="whole",
     )
-    limit_source: Number = _about("reports in an hour from one source", 1_000, example=5_000)
-    limit_token: Number = _about("reports in an hour for one token", 20_000, example=50_000)
-    limit_all: Number = _about("reports in an hour in total", 100_000, example=500_000)
-    connections: Number = _about("connections at once", 800, example=2_000)
+    limit_source: Number = _about(
+        "how many reports an hour may come from one source, from 1 to 1000000000", 1_000, example=5_000
+    )
+    limit_token: Number = _about(
+        "how many reports an hour may come for one token, from 1 to 1000000000", 20_000, example=50_000
+    )
+    limit_all: Number = _about(
+        "how many reports an hour one process accepts in total, from 1 to 1000000000", 100_000, example=500_000
+    )
+    connections: Number = _about("how many connections may be open at once, from 1 to 1000000000", 800, example=2_000)
     connections_source: Number = _about(
-        "connections at once of one source; trusted proxies have no limit", 400, example=1_000
+        "how many of them may come from one source, from 1 to 1000000000; trusted proxies have no limit",
+        400,
+        example=1_000,
     )
     head_seconds: Seconds = _about("how many seconds the head of a request may take, 600 at most", 10.0, example=5.0)
     body_seconds: Seconds = _about("how many seconds the body of a request may take, 600 at most", 10.0, example=30.0)

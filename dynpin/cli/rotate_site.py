@@ -34,6 +34,12 @@ __all__ = [
     "sights",
 ]
 
+# A history in a file gives no PolicyError, so this is about a collector.
+_WITHOUT_COLLECTOR = (
+    ". This machine has no copy of a history either. To go on without the collector, take the line state out of [site] "
+    "in dynpin.toml on every node, restart the servers, run dynpin rotate record, and then this command again"
+)
+
 
 def inventory_beside(inventory: Path | None, history: Path) -> Inventory | None:
     """The inventory that was named, or the one beside the history; None if there is none."""
@@ -114,9 +120,11 @@ def _read(kept: KeptHistory, *, in_emergency: bool = False) -> History:
     except OSError as error:
         fail(f"{kept}: {error.strerror or error}")
     except DynpinError as error:
-        history = _copied(kept) if in_emergency else None
-        if history is None:
+        if not in_emergency:
             fail(str(error))
+        history = _copied(kept)
+        if history is None:
+            fail(f"{error}{_WITHOUT_COLLECTOR if isinstance(error, PolicyError) else ''}")
         say(f"dynpin: using what this machine saw last, since {error}", err=True)
         return history
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from dynpin.errors import DynpinError
+from dynpin.errors import DynpinError, PolicyError
 from dynpin.middleware.policy import Inventory, read_inventory
 
 from .agreement import agreement
@@ -103,10 +103,12 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
 
 
 def _history(path: Path, inventory: Inventory) -> History | None:
-    """The history of a site, with the steps of its ramp; None if there is none."""
+    """The history of a site, with the steps of its ramp; None if there is none, or if the collector is away."""
     try:
         history = kept_history(path, inventory).read()
     except FileNotFoundError:
         return None
+    except PolicyError:
+        return None  # the collector is away: a remark says so, and the live site is checked without the history
     ramp = inventory.kept_ramp()
     return history if ramp is None else history.on_ramp(ramp.sent())

@@ -14,7 +14,9 @@ import trustme
 
 from dynpin import Pin
 from tests.deploy.commands import dynpin
-from tests.middleware.conftest import Site, authority  # noqa: F401 - a fixture
+from tests.deploy.servers import make_site
+from tests.deploy.test_check import serving
+from tests.middleware.conftest import HOST, Site, authority  # noqa: F401 - a fixture
 from tests.middleware.test_shared import HOUR, Many, Node
 
 
@@ -125,6 +127,32 @@ def test_an_emergency_goes_by_what_was_seen_last(many: Many) -> None:
     )
     assert result.exit_code == 0, result.output
     assert "using what this machine saw last" in result.output
+
+
+def test_an_emergency_without_any_history_names_the_way_without_the_collector(many: Many) -> None:
+    a = many.start()[0]
+    many.running.close()
+    result = dynpin("rotate", "emergency", "key-lost", "--history", str(a.inventory.with_name("dynpin-history.json")))
+    assert result.exit_code == 2, result.output
+    assert "has no copy of a history either" in result.output
+    assert "dynpin rotate record" in result.output
+
+
+@pytest.mark.parametrize("names", [(HOST,), ("--all", ".")], ids=["one", "all"])
+def test_the_live_site_is_checked_while_the_collector_is_away(
+    names: tuple[str, ...], many: Many, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = many.start()[0]
+    run(a, "rotate", "record")
+    many.running.close()
+    monkeypatch.chdir(a.inventory.parent)
+    live = make_site(tmp_path / "live", HOST)
+    with serving(lambda path: (200, {}, ""), live) as port:
+        address = ["--address", f"127.0.0.1:{port}", "--ca", str(live.roots)]
+        result = dynpin("check", *names, *address, "--json")
+    assert result.exit_code == 1, result.output
+    assert "header-missing" in result.stdout
+    assert "it is not known whether the nodes agree" in result.stdout
 
 
 def test_nodes_that_do_not_agree_are_told_and_one_that_is_gone_is_forgotten(many: Many) -> None:

@@ -238,6 +238,15 @@ def test_enough_keys_were_stolen_and_a_list_was_signed(office: Office) -> None:
     assert SignedFiles(office.www).newest("targets") == 8
 
 
+def test_after_new_keys_a_list_above_the_thiefs_replaces_the_one_that_waits(office: Office) -> None:
+    assert office.do("rotate-keys").exit_code == 0
+    assert "another list waits" in office.sign(B).output
+    assert office.sign(B, "--above", "7").exit_code == 0
+    assert office.publish().exit_code == 0
+    assert office.seen() == B
+    assert SignedFiles(office.www).newest("targets") == 8
+
+
 # -- signatures -------------------------------------------------------------------------------------------------------
 
 

@@ -48,6 +48,7 @@ def compare(repository: Repository, target: Path, *, replaced: Collection[str] =
         return 0
     _refuse_another_root(ours, theirs)
     names = repository.waiting.coming_root()
+    way_out = _CATCH_UP.format(target=target, folder=repository.folder)
     for role, version, there in _counting(theirs, names):
         if role in replaced and role != "root":
             continue
@@ -56,12 +57,12 @@ def compare(repository: Repository, target: Path, *, replaced: Collection[str] =
             raise Refused(
                 f"{target} has version {version} of {NAMES[role]}, and {repository.folder} {newest or 'none'}: this "
                 "folder is an old copy, and clients refuse what is older than what they have seen. "
-                f"{_CATCH_UP.format(target=target)}"
+                f"{way_out}"
             )
         if here is not None and here != there.signed_bytes:
             raise Refused(
                 f"{target} has another version {version} of {NAMES[role]} than {repository.folder}: two copies of this "
-                f"folder have signed. Clients that have the one refuse the other. {_CATCH_UP.format(target=target)}"
+                f"folder have signed. Clients that have the one refuse the other. {way_out}"
             )
     return _timestamp_version(theirs, names)
 
@@ -98,8 +99,8 @@ def strays(repository: Repository, target: Path) -> list[str]:
 
 
 _CATCH_UP = (
-    "Do: dynpin recovery catch-up {target}, which takes over what is published; then sign the list again if it has "
-    "changed, and publish"
+    "Do: dynpin recovery catch-up {target} --in {folder}, which takes over what is published; then sign the list again "
+    "if it has changed, and publish"
 )
 
 
@@ -231,7 +232,7 @@ def publish(repository: Repository, target: Path) -> list[str]:
         if timestamp is not None and version > timestamp.signed.version:
             raise Refused(
                 f"{target} has version {version} of the timestamp, and {repository.folder} {timestamp.signed.version}, "
-                f"which clients refuse. Do: dynpin recovery refresh {target}"
+                f"which clients refuse. Do: dynpin recovery refresh {target} --in {repository.folder}"
             )
         repository.remember_place(target)  # first, so that `status` knows of it where this is cut off
         changed = _in_order(repository.files, differing(repository, target))

@@ -241,7 +241,7 @@ class Repository:
             above: a version that clients may have seen, such as that of a list that a thief has signed.
 
         Raises:
-            Refused: if another pending list has signatures.
+            Refused: if another pending list, with a version above `above`, has signatures.
             InvalidPinFile: if clients could not read it, for example because it is too long.
             RecoveryError: if the folder cannot be written.
         """
@@ -253,7 +253,8 @@ class Repository:
                 signed = next(each.signed for each in self.pending() if each.role == "targets")
                 if self.waiting.list_data(waiting) == data and waiting.signed.version > above:
                     return
-                if signed and not replace:
+                # Clients that have seen `above` refuse the one that waits: nothing is lost with it.
+                if signed and not replace and waiting.signed.version > above:
                     raise Refused(
                         f"another list waits, version {waiting.signed.version}, and {count(signed, 'key')} signed it: "
                         "`dynpin recovery sign` without a file adds yours; with --replace it is given up, and the new "

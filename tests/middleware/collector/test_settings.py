@@ -320,7 +320,7 @@ def test_a_token_of_the_api_reads_until_it_is_revoked(tmp_path: Path) -> None:
         ("keep_days = inf", "36500 at most"),
         ("body_seconds = inf", "600 at most"),
         ("head_seconds = 1e9", "600 at most"),
-        ("connections = 100000000000000000000", "connections at once"),
+        ("connections = 100000000000000000000", "how many connections may be open at once, from 1 to 1000000000"),
         ('host = ""', "such as 0.0.0.0"),
         ('tokens = ["a b"]', "cannot be in a report-uri"),
         ('trusted_proxies = ["10.0.0.1/8"]', "is not a trusted proxy"),
