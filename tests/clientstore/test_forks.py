@@ -308,6 +308,30 @@ def test_a_child_refuses_nothing_if_nothing_was_open(tmp_path: Path, shape: str)
     assert not (tmp_path / "said" / "refused").exists(), (tmp_path / "said" / "refused").read_text()
 
 
+LONG = """
+    said = []
+    def look():
+        try:
+            store.known_host("a.test")
+        except StoreError as error:
+            said.append(str(error))
+    def look_during_the_fork():
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        thread.join(60)
+    before_the_fork = look_during_the_fork
+    child = child_of(os.fork, lambda: None)
+    before_the_fork = lambda: None
+    os.waitpid(child, 0)
+    assert [text.endswith("cannot be opened during a fork; try again") for text in said] == [True], said
+    work(store, "parent", 1)
+"""
+
+
+def test_a_look_up_waits_for_a_fork_but_not_for_ever(tmp_path: Path) -> None:
+    assert run(tmp_path, LONG)[0] == {"h0.parent.test"}
+
+
 def test_each_side_sees_what_the_other_writes(tmp_path: Path) -> None:
     seen, path = tmp_path / "seen.json", tmp_path / "pins.sqlite"
     script = PRELUDE + textwrap.dedent(
