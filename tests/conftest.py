@@ -40,7 +40,7 @@ _MEMORY = 2**32
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests write in memory if there is room, since many would mostly wait for the disk. Benchmarks measure the disk."""
+    """Tests write in memory if there is room, since many would mostly wait for a disk. Benchmarks measure it."""
     memory = Path("/dev/shm")
     if "test_*.py" not in config.getini("python_files"):  # `make bench` and `make stress` name others
         return
