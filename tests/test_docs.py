@@ -9,6 +9,7 @@ import sys
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import trustme
@@ -145,7 +146,8 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Ground]
     for name in ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(made.folder)
-    with made.site, made.attacker, loopback_names(made.routes):
+    # What a document sets in the environment ends with it.
+    with patch.dict(os.environ), made.site, made.attacker, loopback_names(made.routes):
         yield made
 
 

@@ -182,5 +182,5 @@ def test_nodes_are_those_of_the_dns_and_those_that_are_named() -> None:
 def test_the_page_says_how_often_a_node_is_heard() -> None:
     page = " ".join((ROOT / "docs" / "how-to" / "several-nodes.md").read_text("utf-8").split())
     assert f"ask every {duration(announcer.every)}, in a thread" in page
-    assert f"else every {duration(HEARD_EVERY)}, to say that it runs" in page
-    assert f"After {duration(SILENT_AFTER)} the node is called silent" in page
+    assert f"otherwise every {duration(HEARD_EVERY)}, to say that it runs" in page
+    assert f"If a node was not heard for {duration(SILENT_AFTER)}, `dynpin nodes list` says so" in page
