@@ -254,10 +254,8 @@ def test_a_dropped_report_costs_a_fraction(
     least = {name: min(found) for name, found in costs.items()}
     accepted, dropped = least["accepted"] - least["bare"], least["dropped"] - least["bare"]
     with capsys.disabled():
-        print(
-            f"\n{size}, {cause}: an accepted report costs {accepted:.1f} us, a dropped one {dropped:.1f} us or", end=" "
-        )
-        print(f"a dropped one {dropped:.1f} us or {dropped / accepted:.2f} of it, beyond the server")
+        print(f"\n{size}, {cause}: an accepted report costs {accepted:.1f} us beyond the server,", end=" ")
+        print(f"a dropped one {dropped:.1f} us or {dropped / accepted:.2f} of it")
 
 
 def test_a_flood_waits_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
