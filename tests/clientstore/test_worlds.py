@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +57,30 @@ def test_a_private_store_that_is_closed_refuses() -> None:
     for use in (store.hosts, lambda: store.known_host("a.test"), lambda: store.pin("b.test", [LEAF])):
         with pytest.raises(StoreError, match="closed; open a new PinStore"):
             use()
+
+
+def test_a_private_store_rests_when_what_it_is_to_write_is_written() -> None:
+    done: list[str] = []
+    began, go_on = threading.Event(), threading.Event()
+
+    def write(_: sqlite3.Connection) -> None:
+        began.set()
+        go_on.wait()
+        done.append("written")
+
+    def rest() -> None:
+        store.rest()
+        done.append("rested")
+
+    with PinStore.private() as store:
+        store.database.write_later(write)
+        assert began.wait(60)
+        resting = threading.Thread(target=rest)
+        resting.start()
+        resting.join(0.1)  # long enough for a store that does not wait to be seen
+        go_on.set()
+        resting.join()
+    assert done == ["written", "rested"]
 
 
 def test_pins_of_one_partition_are_unknown_in_another(file: Path, clock: Clock) -> None:
