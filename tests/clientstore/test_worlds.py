@@ -63,17 +63,19 @@ def test_a_private_store_rests_when_what_it_is_to_write_is_written() -> None:
     done: list[str] = []
     began, go_on = threading.Event(), threading.Event()
 
+    private = PinStore.private()
+
     def write(_: sqlite3.Connection) -> None:
         began.set()
         go_on.wait()
         done.append("written")
 
     def rest() -> None:
-        store.rest()
+        private.rest()
         done.append("rested")
 
-    with PinStore.private() as store:
-        store.database.write_later(write)
+    with private:
+        private.database.write_later(write)
         assert began.wait(60)
         resting = threading.Thread(target=rest)
         resting.start()

@@ -14,7 +14,7 @@ from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
-from ..sql import MAX_AGENTS, OTHER_AGENTS, by_step, is_sampled
+from ..sql import MAX_AGENTS, OTHER_AGENTS, by_step, report_rows
 from ..values import HOUR, Arrival, Counted
 
 __all__ = ["add"]
@@ -96,7 +96,9 @@ def add(db: Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, 
         db.rollback()  # the statements after it have counted the reports a second time
         return False
     touched = _touched(counted, together)
-    _add_reports(db, touched, arrivals, [identity for (identity,) in ids])
+    reports, samples = report_rows(touched, arrivals, [identity for (identity,) in ids])
+    _copy(db, _REPORTS, _REPORT_TYPES, reports)
+    _copy(db, _SAMPLES, _SAMPLE_TYPES, samples)
     rates: Counter[Row] = Counter()
     totals: Counter[Row] = Counter()
     agents: Counter[Row] = Counter()
@@ -159,23 +161,6 @@ def _places(touched: Mapping[str, _Touched], together: Mapping[str, Sequence[Arr
             places += [(pin, group.id, "known") for pin in cause.known_pins]
             places += [(pin, group.id, "validated") for pin in cause.validated_pins]
     return places
-
-
-def _add_reports(
-    db: Connection, touched: Mapping[str, _Touched], arrivals: Sequence[Arrival], ids: Sequence[int]
-) -> None:
-    places = Counter({key: group.sampled for key, group in touched.items()})
-    reports: list[Row] = []
-    samples: list[Row] = []
-    for number, arrival in zip(ids, arrivals, strict=True):
-        cause, flags, observed_at, expires_at, token, source, agent, received_at, body = arrival
-        group = touched[cause.key].id
-        reports.append((number, group, received_at, observed_at, expires_at, token, source, agent, " ".join(flags)))
-        places[cause.key] += 1
-        if is_sampled(places[cause.key]):
-            samples.append((number, group, body))
-    _copy(db, _REPORTS, _REPORT_TYPES, reports)
-    _copy(db, _SAMPLES, _SAMPLE_TYPES, samples)
 
 
 def _copy(db: Connection, sql: LiteralString, types: Sequence[str], rows: Sequence[Row]) -> None:

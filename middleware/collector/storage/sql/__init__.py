@@ -4,7 +4,7 @@ from . import schema
 from .engine import PATIENCE_S, Engine, Unit
 from .migrating import check_revision, create, revision, upgrade
 from .move import move
-from .sampling import MAX_AGENTS, OTHER_AGENTS, is_sampled
+from .sampling import MAX_AGENTS, OTHER_AGENTS, is_sampled, report_rows
 from .schema import REVISION
 from .storage import SQLStorage
 from .totals import by_step
@@ -23,6 +23,7 @@ __all__ = [
     "create",
     "is_sampled",
     "move",
+    "report_rows",
     "revision",
     "schema",
     "upgrade",

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, cast
 
-from ..sql import MAX_AGENTS, OTHER_AGENTS, by_step, is_sampled
+from ..sql import MAX_AGENTS, OTHER_AGENTS, by_step, report_rows
 from ..values import HOUR, Arrival, Counted
 
 __all__ = ["add"]
@@ -127,16 +127,7 @@ def _add_group(db: sqlite3.Connection, first: Arrival, count: Sequence[object]) 
 def _add_reports(db: sqlite3.Connection, touched: Mapping[str, _Touched], arrivals: Sequence[Arrival]) -> None:
     # Nobody else can take these ids, since this transaction holds the write lock.
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM reports").fetchone()
-    places = Counter({key: group.sampled for key, group in touched.items()})
-    reports: list[tuple[object, ...]] = []
-    samples: list[tuple[object, ...]] = []
-    for number, arrival in enumerate(arrivals, start=last + 1):
-        cause, flags, observed_at, expires_at, token, source, agent, received_at, body = arrival
-        group = touched[cause.key].id
-        reports.append((number, group, received_at, observed_at, expires_at, token, source, agent, " ".join(flags)))
-        places[cause.key] += 1
-        if is_sampled(places[cause.key]):
-            samples.append((number, group, body))
+    reports, samples = report_rows(touched, arrivals, range(last + 1, last + 1 + len(arrivals)))
     for table, rows in (("reports", reports), ("samples", samples)):
         _run(db, f"INSERT INTO {table} SELECT * FROM ({{rows}}) WHERE column1 IS NOT NULL", rows)  # noqa: S608
 
