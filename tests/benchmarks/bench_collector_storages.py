@@ -30,7 +30,8 @@ from tests.postgres import running
 BATCH, BATCHES, TURNS = 256, 8, 15
 PLAIN, SQLITE, POSTGRESQL = "a file and fdatasync", "SQLite", "PostgreSQL"
 # Other tests have a smaller server that syncs nothing: here is what initdb and Debian set.
-SETTINGS = {"fsync": "on", "full_page_writes": "on", "jit": "on", "max_wal_size": "1GB", "shared_buffers": "128MB"}
+SETTINGS = {"autovacuum": "on", "fsync": "on", "full_page_writes": "on", "jit": "on"}
+SETTINGS |= {"max_wal_size": "1GB", "shared_buffers": "128MB"}
 causes = pytest.mark.parametrize("cause", ["of one cause", "of 1,024 causes"])
 sizes = pytest.mark.parametrize("size", BODIES)
 
