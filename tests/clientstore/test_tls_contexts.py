@@ -14,6 +14,7 @@ import trustme
 
 from dynpin import Pin, PinValidationError, UnenforceableContext
 from dynpin.clientstore import PinStore, enforce, peer_of
+from dynpin.clientstore.enforcement import Enforcement, guard
 
 from .handshakes import REQUEST, assert_refused_unheard, open_tls, pump, shows
 from .world import HOST, World, forged_leaf, leaf_pin, tls_world
@@ -288,6 +289,14 @@ def test_enforcing_twice_is_enforcing_once_and_two_stores_both_count(world: Worl
         world.store.pin(HOST, [leaf_pin(world.backup)])
         with pytest.raises(PinValidationError):
             open_tls(world, world.site, context)
+
+
+def test_a_rule_is_itself_and_no_other_rule(world: World) -> None:
+    context = world.plain_context()
+    rules = [Enforcement(world.store), Enforcement(world.store)]
+    for rule in [*rules, *rules]:
+        guard(context, rule)
+    assert context.sslobject_class.dynpin_enforcements == tuple(rules)  # type: ignore[attr-defined] # pyright: ignore
 
 
 def test_renegotiation_is_off(world: World) -> None:
