@@ -232,8 +232,9 @@ class _Elsewhere(ssl.SSLContext):
         (lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "server's context"),
         (lambda: "not a context", "not an ssl.SSLContext"),
         (lambda: True, "not an ssl.SSLContext"),
+        (lambda: ssl.SSLContext.__base__(ssl.PROTOCOL_TLS_CLIENT), "not an ssl.SSLContext"),
     ],
-    ids=["delegating", "server", "text", "bool"],
+    ids=["delegating", "server", "text", "bool", "without ssl's part"],
 )
 def test_a_context_that_cannot_be_enforced_is_refused(
     world: World, made: Callable[[], ssl.SSLContext], cause: str
