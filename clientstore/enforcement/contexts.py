@@ -75,11 +75,8 @@ def _subclass(checking: type[SocketGuard | ObjectGuard], base: type, enforcement
     earlier = _enforcements(base)
     if any(enforcement.same_as(other) for other in earlier):
         return base
-    bases: tuple[type, ...] = (checking, base)
-    if issubclass(base, checking):  # already guarded for another store
-        bases = (base,)
-    elif issubclass(checking, base):  # ssl's own class
-        bases = (checking,)
+    # A class that is a guard already has another store's rule.
+    bases = (base,) if issubclass(base, checking) else (checking, base)
     return type(
         f"Enforced{base.__name__.removeprefix('Enforced')}",
         bases,
