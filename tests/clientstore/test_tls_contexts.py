@@ -212,29 +212,30 @@ def test_a_context_behind_another_object_is_refused_and_left_as_strict_as_it_was
     assert inside.sslsocket_class is ssl.SSLSocket
 
 
-class _Elsewhere(ssl.SSLContext):
-    """A context that makes its connections with another, hidden one."""
+def _with(**attributes: object) -> ssl.SSLContext:
+    """A client's context of a class with these attributes."""
+    made: ssl.SSLContext = type("Other", (ssl.SSLContext,), attributes)(ssl.PROTOCOL_TLS_CLIENT)
+    return made
 
-    def __init__(self, protocol: int) -> None:
-        self.other = ssl.SSLContext(protocol)
 
-    def wrap_socket(self, sock: socket.socket, **kwargs: object) -> ssl.SSLSocket:  # type: ignore[override]
-        return self.other.wrap_socket(sock, **kwargs)  # type: ignore[arg-type]
-
-    def wrap_bio(self, *args: object, **kwargs: object) -> ssl.SSLObject:
-        return self.other.wrap_bio(*args, **kwargs)  # type: ignore[arg-type]
+def _elsewhere(name: str) -> ssl.SSLContext:
+    """A context that makes a kind of its connections with another, hidden one."""
+    return _with(**{name: staticmethod(getattr(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), name))})
 
 
 @pytest.mark.parametrize(
     ("made", "cause"),
     [
-        (lambda: _Elsewhere(ssl.PROTOCOL_TLS_CLIENT), "not make its connections"),
+        (lambda: _elsewhere("wrap_socket"), "not make its connections"),
+        (lambda: _elsewhere("wrap_bio"), "not make its connections"),
+        (lambda: _with(wrap_bio=None), "it cannot make a connection"),
+        (lambda: _with(sslsocket_class=bool), "its sockets cannot be subclassed"),
         (lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "server's context"),
         (lambda: "not a context", "not an ssl.SSLContext"),
         (lambda: True, "not an ssl.SSLContext"),
         (lambda: ssl.SSLContext.__base__(ssl.PROTOCOL_TLS_CLIENT), "not an ssl.SSLContext"),
     ],
-    ids=["delegating", "server", "text", "bool", "without ssl's part"],
+    ids=["sockets", "objects", "no objects", "final class", "server", "text", "bool", "without ssl's part"],
 )
 def test_a_context_that_cannot_be_enforced_is_refused(
     world: World, made: Callable[[], ssl.SSLContext], cause: str
