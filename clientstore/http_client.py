@@ -47,16 +47,13 @@ class _Lines:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self.close = file.close
         self.bare_cr = False
 
     def readline(self, limit: int = -1) -> bytes:
         line = self._file.readline(limit)
         self.bare_cr |= b"\r" in line.removesuffix(b"\n").removesuffix(b"\r")
         return line
-
-    def close(self) -> None:
-        # If there is no status line, http.client ends the connection itself.
-        self._file.close()
 
 
 class _Response(http.client.HTTPResponse):
@@ -71,7 +68,8 @@ class _Response(http.client.HTTPResponse):
         try:
             super().begin()
         finally:
-            self.fp = file
+            if self.fp is lines:  # without a status line http.client has closed it, and has none any more
+                self.fp = file
             self.pin_bare_cr = lines.bare_cr
 
 
