@@ -92,6 +92,7 @@ class NotedConnection(http.client.HTTPConnection):
     noting: Noting | None = None
     # These names hide no private name of the base class.
     _pin_peer: Peer | None = None
+    _pin_connects = False
     _pin_tunnel: tuple[str, int] | None = None
     _pin_asked: frozenset[str] = frozenset()
     _pin_elsewhere = False
@@ -118,21 +119,25 @@ class NotedConnection(http.client.HTTPConnection):
                 and either name is pinned.
             UnenforceableContext: if the connection was not made with a hardened context; nothing was sent.
         """
-        self._pin_peer = None
+        self._pin_peer, self._pin_connects = None, True
         token = request_site.set(self._pin_site())
         try:
             super().connect()
         finally:
             request_site.reset(token)
+            self._pin_connects = False
+        self._pin_look()
+
+    def _pin_look(self) -> None:
+        """Refuse a connection that is not checked, and keep what TLS has proved."""
         if self.sock is None or is_socket(self.sock):
             return  # a test double that replays: vcrpy has no socket at all
         try:
-            peer = self._pin_proved()
+            # Kept here: with `Connection: close` the socket is gone before the response is read.
+            self._pin_peer = self._pin_proved()
         except BaseException:
             self.sock.close()
             raise
-        # Kept here: with `Connection: close` the socket is gone before the response is read.
-        self._pin_peer = peer
 
     def _pin_proved(self) -> Peer:
         site = self._pin_site()[0]
@@ -180,11 +185,14 @@ class NotedConnection(http.client.HTTPConnection):
 
     def send(self, data: Any) -> None:  # noqa: ANN401 - http.client's own
         """Like http.client's, after a check of the request's names against that of the connection."""
-        if self._pin_asked:
+        if not self._pin_connects:  # connect() sends CONNECT
             if self.sock is None and self.auto_open:
                 self.connect()
-            if self._pin_peer is not None:  # not inside connect(), which sends CONNECT
-                self.pin_names.hold(self._pin_asked, self._pin_peer.host)
+            if self._pin_peer is None:
+                self._pin_look()  # the user has set a socket
+            if self._pin_peer is not None:
+                # The user may have set `host` since the connection was made.
+                self.pin_names.hold([self._pin_site()[0], *self._pin_asked], self._pin_peer.host)
         super().send(data)
 
     def response_class(  # type: ignore[override] # it is called like the class
@@ -301,6 +309,9 @@ class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
         context: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
         options: see :class:`~dynpin.clientstore.PinOptions`.
     """
+
+    # Before any other handler for https: the first one in this order opens the URL.
+    handler_order = urllib.request.HTTPSHandler.handler_order - 1
 
     def __init__(
         self,
