@@ -95,8 +95,8 @@ def urllib3_connection(host: str, **attributes: Any) -> Send:
 
     def send(world: World, port: int) -> object:
         with pinned_pool_manager(world.store, ssl_context=world.plain_context(), retries=False) as manager:
-            pool = manager.connection_from_host(host, port, scheme="https")
-            connection: Any = pool.ConnectionCls(host, port=port, ssl_context=world.plain_context(), timeout=60)
+            pool: Any = manager.connection_from_host(host, port, scheme="https")
+            connection = pool.ConnectionCls(host, port=port, ssl_context=world.plain_context(), timeout=60)
             for name, value in attributes.items():
                 setattr(connection, name, value(world) if callable(value) else value)
             try:
