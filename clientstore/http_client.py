@@ -29,6 +29,9 @@ __all__ = ["ConnectionOptions", "NotedConnection", "PinnedHTTPSConnection", "Pin
 # RFC 9112 §5.2: a recipient replaces each obs-fold by a space.
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 
+# Of a header section, with the informational responses before it. http.client itself allows 100 fields in each.
+_MOST_LINES = 1000
+
 
 class ConnectionOptions(PinOptions, total=False):
     """The options of :class:`http.client.HTTPSConnection`, and :class:`~dynpin.clientstore.PinOptions`."""
@@ -43,13 +46,19 @@ class _Lines:
 
     RFC 9112 §2.2 calls such a line invalid. The parser of http.client ends the line at the CR. So if a stranger chose
     the value of a field, the rest of the value would become a field of its own.
+
+    http.client skips each "100 Continue" and reads on, so a server that sends nothing else would hold it for ever.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._left = _MOST_LINES
         self.bare_cr = False
 
     def readline(self, limit: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise http.client.HTTPException(f"more than {_MOST_LINES} lines, and no final response")
         line = self._file.readline(limit)
         self.bare_cr |= b"\r" in line.removesuffix(b"\n").removesuffix(b"\r")
         return line
@@ -71,7 +80,8 @@ class _Response(http.client.HTTPResponse):
         try:
             super().begin()
         finally:
-            self.fp = file
+            if self.fp is not None:  # None if http.client has closed it: the answer is not HTTP
+                self.fp = file
             self.pin_bare_cr = lines.bare_cr
 
 
