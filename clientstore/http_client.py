@@ -80,7 +80,7 @@ class _Response(http.client.HTTPResponse):
         try:
             super().begin()
         finally:
-            if self.fp is not None:  # None if http.client has closed it: the answer is not HTTP
+            if vars(self)["fp"] is lines:  # if the answer is not HTTP, http.client has closed it, and this is None
                 self.fp = file
             self.pin_bare_cr = lines.bare_cr
 
