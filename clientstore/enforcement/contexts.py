@@ -76,7 +76,7 @@ def _subclass(checking: type[SocketGuard | ObjectGuard], base: type, enforcement
     if any(enforcement.same_as(other) for other in earlier):
         return base
     # A class that is a guard already has another store's rule.
-    bases = (base,) if issubclass(base, checking) else (checking, base)
+    bases: tuple[type, ...] = (base,) if issubclass(base, checking) else (checking, base)
     return type(
         f"Enforced{base.__name__.removeprefix('Enforced')}",
         bases,

@@ -233,7 +233,7 @@ def _elsewhere(name: str) -> ssl.SSLContext:
         (lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "server's context"),
         (lambda: "not a context", "not an ssl.SSLContext"),
         (lambda: True, "not an ssl.SSLContext"),
-        (lambda: ssl.SSLContext.__base__(ssl.PROTOCOL_TLS_CLIENT), "not an ssl.SSLContext"),
+        (lambda: ssl.SSLContext.__mro__[1](ssl.PROTOCOL_TLS_CLIENT), "not an ssl.SSLContext"),
     ],
     ids=["sockets", "objects", "no objects", "final class", "server", "text", "bool", "without ssl's part"],
 )
