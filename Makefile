@@ -52,7 +52,7 @@ format: $(STAMPS)/dev ## Rewrite the code in the project's style
 bench: $(STAMPS)/test ## Measure, as ratios in one run
 	@$(BIN)/python -m pytest $(call within,tests/benchmarks) --override-ini=python_files='bench_*.py' --capture=no $(ARGS)
 
-stress: $(STAMPS)/test ## Many processes and threads on one store
+stress: $(STAMPS)/test ## Many processes on one store, and what the suite does by samples, in full
 	@$(BIN)/python -m pytest $(call within,tests/stress) --override-ini=python_files='stress_*.py' $(ARGS)
 
 fuzz: $(STAMPS)/test ## Random input for every parser, for FUZZ_SECONDS each (60)
