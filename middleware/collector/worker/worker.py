@@ -17,6 +17,7 @@ from ..reserve import keep_reserve, with_reserve
 from ..storage import HOUR, Group, Retention, Storage, Triaged
 from ..triage import Diagnosis, Question, Settings
 from .alerts import Alerts
+from .clock_jump import prune
 from .judge import JudgeProcess
 from .leases import Leases
 
@@ -203,11 +204,13 @@ class Worker:
         now, last = self._clock(), self._storage.fact("pruned_at")
         if last is None or not 0 <= now - last < HOUR:
             if (file := self._storage.path) is None:
-                self._storage.prune(self._retention)
+                _, jump = prune(self._storage, self._retention, now)
             else:
-                with_reserve(file, lambda: self._storage.prune(self._retention))
+                _, jump = with_reserve(file, lambda: prune(self._storage, self._retention, now))
                 keep_reserve(file)
-            self._storage.set_fact("pruned_at", now)
+            if jump is not None:
+                # The clock of another worker may be right. It can then take this work over.
+                self._leases.give_back()
         return False
 
 
