@@ -18,7 +18,7 @@ from dynpin.middleware.collector.storage import Counted, Filter, Retention, migr
 from dynpin.middleware.collector.storage.postgresql import batch
 from dynpin.middleware.collector.storage.postgresql.waiting import raw
 from dynpin.middleware.collector.storage.sql import SQLStorage
-from tests.middleware.collector.conftest import NOW
+from tests.middleware.collector.conftest import NOW, report, running_site
 from tests.postgres import Cluster, pair, running
 
 from .conftest import arrival, ask, change
@@ -92,7 +92,9 @@ def test_no_message_has_the_password(cluster: Cluster) -> None:
     ):
         for attempt in (open_storage, migrate_storage):
             with pytest.raises((StoreError, ValueError)) as caught:
-                attempt(wrong)
+                opened = attempt(wrong)
+                assert opened is not None
+                opened.secret()  # this server is away
             text = f"{caught.value} {shown(wrong)}"
             assert not any(part in text for part in (secret, "p@ssword", "of-nobody", cluster.password)), text
             assert "\n" not in text
@@ -104,7 +106,7 @@ def test_what_is_wrong_is_told_with_the_next_step(cluster: Cluster, storage: SQL
     with pytest.raises(StoreError, match=r"password authentication failed .* check"):
         open_storage(cluster.dsn("postgres").replace(cluster.password, "wrong"))
     with pytest.raises(StoreError, match=r"Connection refused.* check that the server runs"):
-        open_storage("postgresql://dynpin@127.0.0.1:1/x")
+        open_storage("postgresql://dynpin@127.0.0.1:1/x").secret()
     change(storage, "ALTER TABLE samples RENAME TO elsewhere")
     with pytest.raises(StoreError, match="a table is missing; run  dynpin collect migrate"):
         storage.add([arrival()], {})
@@ -236,6 +238,27 @@ def test_a_server_that_comes_back_is_used_again() -> None:
         storage.add([arrival()], {})
         assert len(storage.reports(Filter()).entries) == 2
         storage.close()
+
+
+def test_a_collector_starts_while_the_server_is_away() -> None:
+    with running() as own, own.database() as address:
+        own.stop()
+        with running_site(file=address) as site:
+
+            def refused(why: str) -> None:
+                site.clock.forward(2)
+                answer = site.post(report())
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+                assert why in site.client.get("/").text
+
+            refused("Connection refused")
+            assert site.client.get("/readyz").status_code == 503
+            own.start()
+            refused("has no tables yet")
+            migrate_storage(address)
+            site.clock.forward(2)
+            assert site.post(report()).status_code == 204
+            assert len(site.reports()) == 1
 
 
 def test_a_server_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
