@@ -268,7 +268,8 @@ def prune(
     days: Annotated[float | None, typer.Option(help="Keep reports for this many days.", min=0)] = None,
     megabytes: Annotated[int | None, typer.Option(help="Keep at most this much in total.", min=1)] = None,
     accept_clock: Annotated[
-        bool, typer.Option("--accept-clock", help="Say that the clock of this machine is right, though it jumped ahead.")
+        bool,
+        typer.Option("--accept-clock", help="Say that the clock of this machine is right, though it jumped ahead."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

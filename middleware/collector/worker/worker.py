@@ -13,6 +13,7 @@ from dynpin.errors import DynpinError, StoreError
 from dynpin.pins import Pin
 
 from ..fork import renew_after_fork
+from ..outage import Outage, Repeated
 from ..reserve import keep_reserve, with_reserve
 from ..storage import HOUR, Group, Retention, Storage, Triaged
 from ..triage import Diagnosis, Question, Settings
@@ -25,7 +26,6 @@ __all__ = ["Worker"]
 
 _log = logging.getLogger("dynpin.collector")
 _LOOK_EVERY_S = 2.0
-_TOLD_EVERY_S = 60.0
 # How many groups are judged before their verdicts are stored together, and how often before other work gets its turn.
 _TOGETHER, _BATCHES = 20, 10
 # Raise this when the rules of triage change. Then all groups are judged again.
@@ -38,6 +38,7 @@ class Worker:
     Args:
         storage: the storage of the reports.
         flush: stores the counts that are not stored yet.
+        outage: logs what the storage fails to do.
         keys: the operator's own keys, pin to name.
         inventories: the keys of single policies, by token; a policy with an inventory does not use `keys`.
         roots: the operator's own root certificates, PEM.
@@ -50,6 +51,7 @@ class Worker:
         self,
         storage: Storage,
         flush: Callable[[], None],
+        outage: Outage,
         *,
         keys: Mapping[Pin, str],
         inventories: Mapping[str, Mapping[Pin, str]],
@@ -60,6 +62,7 @@ class Worker:
     ) -> None:
         self._storage = storage
         self._flush = flush
+        self._outage = outage
         self._retention = retention
         self._alerts = alerts
         self._clock = clock
@@ -67,7 +70,7 @@ class Worker:
         known = _named(keys), {token: _named(own) for token, own in inventories.items()}
         self._judged_with = hashlib.sha256(_RULES + json.dumps(known, sort_keys=True).encode() + roots).hexdigest()[:16]
         self.judge = JudgeProcess(lambda: Settings(*known, roots.decode("ascii", "replace"), clock()))
-        self._told: dict[str, float] = {}
+        self._faults = Repeated()
         self.renew()
         renew_after_fork(self)
 
@@ -132,23 +135,24 @@ class Worker:
         return not self._closing and self._try(work, held)
 
     def _try(self, work: str, task: Callable[[], bool]) -> bool:
-        """Do one kind of work. If it fails, log this once a minute, and go on."""
+        """Do one kind of work. If it fails, log it, and go on."""
         try:
-            return task()
+            waits = task()
+        except StoreError as error:
+            if not self._closing:
+                self._outage.waits(work, error)
         except DynpinError as error:
-            if self._may_tell(work) and not self._closing:
+            if not self._closing and self._faults.fails(work, self._clock()):
                 _log.error("%s wait: %s", work, error)
         except Exception:  # noqa: BLE001 - one report or row that triggers a bug must not end all work
-            if self._may_tell(work):
+            if self._faults.fails(work, self._clock()):
                 _log.exception("%s wait", work)
+        else:
+            self._outage.ended(work)
+            if self._faults.ends(work):
+                _log.warning("%s work again", work)
+            return waits
         return False
-
-    def _may_tell(self, work: str) -> bool:
-        now, last = self._clock(), self._told.get(work)
-        if last is not None and 0 <= now - last < _TOLD_EVERY_S:
-            return False
-        self._told[work] = now
-        return True
 
     # -- the kinds of work --------------------------------------------------------------------------------------------
 
