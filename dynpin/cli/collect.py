@@ -269,7 +269,7 @@ def prune(
     megabytes: Annotated[int | None, typer.Option(help="Keep at most this much in total.", min=1)] = None,
     accept_clock: Annotated[
         bool,
-        typer.Option("--accept-clock", help="Say that the clock of this machine is right, though it jumped ahead."),
+        typer.Option("--accept-clock", help="The clock of this machine is right, though it jumped ahead."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

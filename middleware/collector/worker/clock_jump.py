@@ -42,9 +42,9 @@ class ClockJump:
     def __str__(self) -> str:
         days = several(int((self.after - self.before) // _DAY), "day")
         return (
-            f"old reports are kept, since the clock went from {when(self.before)} to {when(self.after)} UTC, {days} ahead. "
-            f"If it is wrong, set the clock. If it is right, run  dynpin collect prune --accept-clock  or wait until "
-            f"{when(self.ends_at)} UTC"
+            f"old reports are kept, since the clock went from {when(self.before)} to {when(self.after)} UTC, {days} "
+            "ahead. If it is wrong, set the clock. If it is right, run  dynpin collect prune --accept-clock  or wait "
+            f"until {when(self.ends_at)} UTC"
         )
 
 

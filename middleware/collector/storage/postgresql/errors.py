@@ -70,7 +70,7 @@ def is_worth_another_try(error: StoreError) -> bool:
 
 
 def is_away(error: StoreError) -> bool:
-    """Whether the server may be used later without any change here: it cannot be reached, it starts, its disk is full."""
+    """Whether the server may be used later without a change here: it is down, starts, or has a full disk."""
     cause = _raised(error)
     if isinstance(cause, psycopg.Error) and cause.sqlstate:
         return cause.sqlstate.startswith(_ENDING)

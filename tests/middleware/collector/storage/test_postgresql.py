@@ -90,11 +90,9 @@ def test_no_message_has_the_password(cluster: Cluster) -> None:
         f"postgresql://u:{secret}@127.0.0.1/x?nosuch=1",
         cluster.dsn("none"),
     ):
-        for attempt in (open_storage, migrate_storage):
+        for attempt in (lambda address: open_storage(address).secret(), migrate_storage):
             with pytest.raises((StoreError, ValueError)) as caught:
-                opened = attempt(wrong)
-                assert opened is not None
-                opened.secret()  # this server is away
+                attempt(wrong)
             text = f"{caught.value} {shown(wrong)}"
             assert not any(part in text for part in (secret, "p@ssword", "of-nobody", cluster.password)), text
             assert "\n" not in text
