@@ -24,7 +24,7 @@ _PATIENCE_S = 5.0
 def status(
     context: typer.Context, storage: StorageOption = None, config: ConfigFile = None, as_json: JsonOption = False
 ) -> None:
-    """Say whether reports can be stored, how many wait for a verdict, what alert channels fail, and if the clock jumped.
+    """Say whether reports can be stored, what waits for a verdict, which alert channels fail, and if the clock jumped.
 
     Example: dynpin collect status --storage reports.sqlite
     """

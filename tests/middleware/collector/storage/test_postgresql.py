@@ -15,9 +15,8 @@ from sqlalchemy import text
 
 from dynpin.errors import StoreError
 from dynpin.middleware.collector.storage import Counted, Filter, Retention, migrate_storage, open_storage, shown
-from dynpin.middleware.collector.storage.postgresql import batch
 from dynpin.middleware.collector.storage.postgresql.waiting import raw
-from dynpin.middleware.collector.storage.sql import SQLStorage
+from dynpin.middleware.collector.storage.sql import SQLStorage, decisions
 from tests.middleware.collector.conftest import NOW, report, running_site
 from tests.postgres import Cluster, pair, running
 
@@ -174,21 +173,18 @@ def test_a_report_that_comes_while_its_group_is_pruned_is_kept(
     assert [entry.reports for entry in storage.groups(Filter()).entries] == [2]
 
 
-def test_a_total_that_is_none_no_more_is_not_pruned(cluster: Cluster, storage: SQLStorage, address: str) -> None:
-    """A batch adds to it while it is being deleted."""
+def test_a_batch_adds_to_a_total_that_is_being_deleted(cluster: Cluster, storage: SQLStorage, address: str) -> None:
+    """The group is muted, so that no open group is left, while a report of another open group comes."""
     storage.add([arrival("a.test")], {})
-    storage.set_state(arrival("a.test").cause.key, "muted")
-    none = "SELECT count(*) FROM totals WHERE state = 'open' AND reports = 0"
-    assert ask(storage, none) == [(2,)]
-    pruning = open_storage(address, clock=lambda: NOW)
-    pruned = threading.Thread(target=pruning.prune, args=[Retention(days=90)])
+    adding = open_storage(address, clock=lambda: NOW)
+    added = threading.Thread(target=adding.add, args=[[arrival("b.test")], {}])
     with storage.writing() as unit, cluster.admin() as admin:
-        batch.add(raw(unit.db), [arrival("b.test")], {}, b"1" * 16, NOW)
-        pruned.start()
-        while pruned.is_alive() and admin.execute(WAITS).fetchone() == (0,):
-            pruned.join(0.01)
-    pruned.join()
-    pruning.close()
+        decisions.set_state(unit, arrival("a.test").cause.key, "muted")
+        added.start()
+        while added.is_alive() and admin.execute(WAITS).fetchone() == (0,):
+            added.join(0.01)
+    added.join()
+    adding.close()
     assert ask(storage, "SELECT step, state, reports FROM totals ORDER BY 1, 2") == [
         (step, state, 1) for step in (1, 24) for state in ("muted", "open")
     ]
