@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from dynpin.errors import StoreError
 from dynpin.middleware.collector.storage import Counted, Filter, Retention, migrate_storage, open_storage, shown
+from dynpin.middleware.collector.storage.postgresql import batch
 from dynpin.middleware.collector.storage.postgresql.waiting import raw
 from dynpin.middleware.collector.storage.sql import SQLStorage, decisions
 from tests.middleware.collector.conftest import NOW, report, running_site
