@@ -23,6 +23,7 @@ from ..service import Service
 from ..storage import FIELDS, HOUR, MODES, Filter, Group, State, Term, seconds
 from ..stored_json import ascii_json, kept_report
 from ..triage import SEVERITIES, VERDICTS, Diagnosis, KnownPin
+from ..worker import clock_jump
 from .access import COOKIE, SESSION_S, Access, Refused, Viewer
 from .audit import ACTIONS
 from .chains import chain_levels
@@ -197,7 +198,8 @@ class Pages:
         """Who decided what, and who failed to sign in."""
         storage = self.service.storage
         entries, channels = storage.audit(limit=200), storage.channels()
-        return self._page(request, "audit.html", entries=entries, channels=channels, actions=ACTIONS)
+        jump = clock_jump(storage)
+        return self._page(request, "audit.html", entries=entries, channels=channels, jump=jump, actions=ACTIONS)
 
     async def sign_out(self, request: Request) -> Response:
         """End the session."""
