@@ -75,8 +75,9 @@ def _subclass(checking: type[SocketGuard | ObjectGuard], base: type, enforcement
     earlier = _enforcements(base)
     if any(enforcement.same_as(other) for other in earlier):
         return base
-    # A class that is a guard already has another store's rule.
-    bases: tuple[type, ...] = (base,) if issubclass(base, checking) else (checking, base)
+    bases: tuple[type, ...] = (checking, base)
+    if issubclass(base, checking):  # already guarded for another store
+        bases = (base,)
     return type(
         f"Enforced{base.__name__.removeprefix('Enforced')}",
         bases,
