@@ -14,7 +14,7 @@ import pytest
 
 from dynpin import Pin
 from dynpin.deploy.agreement import SILENT_AFTER
-from dynpin.deploy.nodes import look_at_node, look_at_paths, nodes_of
+from dynpin.deploy.nodes import look_at_node, look_at_paths, nodes_of, why_silent
 from dynpin.durations import duration
 from dynpin.middleware.policy import Inventory
 from dynpin.middleware.policy.shared import HEARD_EVERY, announcer
@@ -63,6 +63,11 @@ def test_a_chain_that_does_not_verify_is_a_failure_with_the_reason(
     assert ("--ca FILE" in look.failure) == (named == HOST)
     assert (look.status, look.values("Public-Key-Pins"), look.validated) == (200, ("a",), ())
     assert Pin.from_certificate(look.served[0]) == Pin.from_file(other.chain)
+
+
+def test_a_line_of_cpython_is_no_reason() -> None:
+    error = ssl.SSLEOFError(8, "EOF occurred in violation of protocol (_ssl.c:2427)")
+    assert why_silent(error) == "EOF occurred in violation of protocol"
 
 
 def test_nobody_listens(site: Site) -> None:
