@@ -246,7 +246,7 @@ def why_silent(error: Exception) -> str:
     if isinstance(error, http.client.HTTPException):
         return f"the answer is not HTTP ({type(error).__name__})"
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return re.sub(r" \(_ssl\.c:\d+\)$", "", said)  # CPython adds the line of its own source
+    return re.sub(r"^\[[A-Z0-9_: ]+\] | \(_ssl\.c:\d+\)$", "", said)  # CPython adds OpenSSL's name, and its own line
 
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:
