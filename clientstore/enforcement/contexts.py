@@ -71,11 +71,11 @@ def _delegate(context: ssl.SSLContext) -> ssl.SSLContext:
     return cast("ssl.SSLContext", delegate)
 
 
-def _subclass(checking: type[SocketGuard | ObjectGuard], base: type, enforcement: Enforcement) -> type:
+def _subclass(checking: type[SocketGuard | ObjectGuard], base: type[object], enforcement: Enforcement) -> type:
     earlier = _enforcements(base)
     if any(enforcement.same_as(other) for other in earlier):
         return base
-    bases: tuple[type, ...] = (checking, base)
+    bases: tuple[type[object], ...] = (checking, base)
     if issubclass(base, checking):  # already guarded for another store
         bases = (base,)
     return type(
