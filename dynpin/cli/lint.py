@@ -193,11 +193,13 @@ def _with_chain(known: Circumstances, file: Path | None, holdings: Holdings | No
 def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderField]:
     if header == "-":
         try:
-            lines = sys.stdin.buffer.read()
+            lines = sys.stdin.buffer.read(_LONGEST_FILE + 1)
         except OSError as error:
             fail(f"stdin cannot be read: {error.strerror or error}")
         if not lines:
             fail("there is nothing on stdin: - reads header lines, such as those of curl -sI URL")
+        if len(lines) > _LONGEST_FILE:
+            fail(f"stdin is larger than {_LONGEST_FILE >> 20} MiB, and no response has so many header lines")
         # RFC 7230 §3.2.4: the encoding of bytes beyond ASCII is unknown.
         return fields_of_lines(lines.decode("latin-1"), known)
     if header is None:
