@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -224,6 +225,18 @@ def _elsewhere(name: str) -> ssl.SSLContext:
     return _with(**{name: staticmethod(getattr(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), name))})
 
 
+class _RenamingSocket(ssl.SSLContext):
+    """A context that asks for a name of its own: the pins of the caller's name would not be looked up."""
+
+    def wrap_socket(self, sock: socket.socket, **options: Any) -> ssl.SSLSocket:  # type: ignore[override] # as called
+        return super().wrap_socket(sock, **{**options, "server_hostname": "other.test"})
+
+
+class _RenamingObject(ssl.SSLContext):
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        return super().wrap_bio(*args, **{**options, "server_hostname": "other.test"})
+
+
 @pytest.mark.parametrize(
     ("made", "cause"),
     [
@@ -231,12 +244,17 @@ def _elsewhere(name: str) -> ssl.SSLContext:
         (lambda: _elsewhere("wrap_bio"), "not make its connections"),
         (lambda: _with(wrap_bio=None), "it cannot make a connection"),
         (lambda: _with(sslsocket_class=bool), "its sockets cannot be subclassed"),
+        (lambda: _RenamingSocket(ssl.PROTOCOL_TLS_CLIENT), "verifies another name"),
+        (lambda: _RenamingObject(ssl.PROTOCOL_TLS_CLIENT), "verifies another name"),
         (lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "server's context"),
         (lambda: "not a context", "not an ssl.SSLContext"),
         (lambda: True, "not an ssl.SSLContext"),
         (lambda: ssl.SSLContext.__mro__[1](ssl.PROTOCOL_TLS_CLIENT), "not an ssl.SSLContext"),
     ],
-    ids=["sockets", "objects", "no objects", "final class", "server", "text", "bool", "without ssl's part"],
+    ids=[
+        *("sockets", "objects", "no objects", "final class", "renaming sockets", "renaming objects"),
+        *("server", "text", "bool", "without ssl's part"),
+    ],
 )
 def test_a_context_that_cannot_be_enforced_is_refused(
     world: World, made: Callable[[], ssl.SSLContext], cause: str
