@@ -82,7 +82,8 @@ class ReportQueue(Background):
         super().__init__(store, "dynpin-reports", ended)
         if mode not in ("all", "same-domain", "off"):  # a misspelt word must not mean the opposite
             raise ValueError(f'mode is "all", "same-domain" or "off", not {mode!r}')
-        if not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST_TIMEOUT:
+        is_number = isinstance(timeout, int | float)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_number or not 0 < timeout <= _LONGEST_TIMEOUT:
             raise ValueError(f"timeout is {timeout!r}, not a number of seconds above 0, a day at most")
         self.mode: ReportMode = mode
         self.context = context
