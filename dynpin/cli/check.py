@@ -24,6 +24,7 @@ from dynpin.cli.options import (
 )
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_site import kept_at, read_history
+from dynpin.cli.signed_list import ListOption
 from dynpin.cli.urls import HttpsURL, host_name, https_url, request_target
 from dynpin.deploy.check import Checked, check_site
 from dynpin.deploy.lint import Circumstances, HeaderField
@@ -53,7 +54,8 @@ def check(
     keys: Annotated[
         list[Path] | None,
         typer.Option(
-            "--key", help="A key of the inventory (certificate, CSR, public key). Every pin must be one of these."
+            "--key",
+            help="A key of the inventory (certificate, CSR, public key). Every pin must be one of these. Repeatable.",
         ),
     ] = None,
     inventory: InventoryOption = None,
@@ -61,6 +63,7 @@ def check(
         Path | None,
         typer.Option(
             "--all",
+            metavar="FOLDER",
             help="Check the site of each dynpin.toml below this folder, using the history beside it.",
             show_default=False,
         ),
@@ -83,16 +86,7 @@ def check(
         typer.Option("--http-port", help="Also check plain http on this port, which must not send the header."),
     ] = None,
     probe: Annotated[bool, typer.Option("--probe/--no-probe", help="Check that the report endpoint answers.")] = True,
-    signed_list: Annotated[
-        str | None,
-        typer.Option(
-            "--list",
-            metavar="PLACE",
-            help="Also compare the signed list of pins with the header, and show what expires when: a published "
-            "folder, or uri for the recovery-uri.",
-            show_default=False,
-        ),
-    ] = None,
+    signed_list: ListOption = None,
     timeout: TimeoutOption = 10.0,
     as_json: JsonOption = False,
     as_sarif: SarifOption = False,
@@ -103,7 +97,8 @@ def check(
 
     It checks all addresses, and the nodes that dynpin.toml names in \[site] nodes: the header on a page, an error and a
     static file, the served and the validated chain, the report endpoint, and the subdomains that includeSubDomains
-    covers. With an inventory, the header must be that of the inventory. The exit code is 1 if there is a fault.
+    covers. With an inventory, the header must be that of the inventory. With --list, it compares the signed list of
+    pins with the header, and shows what expires when. The exit code is 1 if there is a fault.
 
     Example: dynpin check https://www.example.com/ --inventory dynpin.toml
     """

@@ -40,7 +40,8 @@ app.command("status")(status)
 
 
 def _flag(name: str, *names: str) -> Any:  # noqa: ANN401 - as Typer has it
-    return typer.Option(*(names or (FLAGS[name],)), help=described(name), show_default=False)
+    repeatable = " Repeatable." if isinstance(Settings.model_fields[name].default, list) else ""
+    return typer.Option(*(names or (FLAGS[name],)), help=described(name) + repeatable, show_default=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -294,7 +295,9 @@ def prune(
 
 
 @app.command("migrate")
-def migrate(context: typer.Context, storage: StorageOption = None, config: ConfigFile = None) -> None:
+def migrate(
+    context: typer.Context, storage: StorageOption = None, config: ConfigFile = None, as_json: JsonOption = False
+) -> None:
     """Upgrade the storage to this version's schema. In an empty PostgreSQL database, make the tables.
 
     Example: dynpin collect migrate --storage postgresql://collector@db/reports
@@ -306,4 +309,7 @@ def migrate(context: typer.Context, storage: StorageOption = None, config: Confi
         migrate_storage(address)
     except (ModuleNotFoundError, ValueError) as error:
         fail(str(error))
-    say(f"{shown(address)} is ready")
+    if as_json:
+        print_json({"storage": shown(address), "ready": True})
+    else:
+        say(f"{shown(address)} is ready")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.errors import finding
-from dynpin.cli.options import CaOption, JsonOption
+from dynpin.cli.options import AuditOption, CaOption, JsonOption, TimeoutOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.urls import https_url
 from dynpin.clientstore import PinStore
@@ -30,11 +30,9 @@ def get(
     url: Annotated[str, typer.Argument(help="An https URL.")],
     store: StoreOption = None,
     ca: CaOption = None,
-    audit: Annotated[
-        bool, typer.Option("--audit", help="Refuse nothing: visit the site, and say what would have been refused.")
-    ] = False,
+    audit: AuditOption = False,
     body: Annotated[bool, typer.Option("--body", help="Also print the body of the response to stdout.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds to wait for the site.")] = 20.0,
+    timeout: TimeoutOption = 20.0,
     as_json: JsonOption = False,
 ) -> None:
     """Visit URL with a pin store: enforce what is pinned, note what the response pins, and print what was decided.

@@ -14,8 +14,8 @@ from dynpin.cli import hosts_recovery, pin_files
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
-from dynpin.cli.options import JsonOption
-from dynpin.cli.pin_files import ExpiresOption, OnExpiryOption, ends
+from dynpin.cli.options import ExpiresOption, JsonOption
+from dynpin.cli.pin_files import OnExpiryOption, ends
 from dynpin.cli.printing import print_json, say
 from dynpin.clientstore.store import PinStore, Refusal, forget_command
 from dynpin.clientstore.store import check as check_file
@@ -30,6 +30,8 @@ from dynpin.report import rfc3339
 __all__ = ["app"]
 
 app = typer.Typer(invoke_without_command=True)
+
+_SEE_LIST = ". To see the hosts that have:  dynpin hosts list --all"
 
 HostArgument = Annotated[str, typer.Argument(help="A host name.")]
 
@@ -132,12 +134,15 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
 
 @app.command()
 def forget(
-    names: Annotated[list[str], typer.Argument(metavar="HOST", help="Host names.")], store: StoreOption = None
+    names: Annotated[list[str], typer.Argument(metavar="HOST", help="Host names.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Forget the pins of each HOST: the next visit counts as the first. The exit code is 1 if a HOST has none.
 
     Example: dynpin hosts forget www.example.com
     """
+    done: list[dict[str, object]] = []
     left: list[str] = []
     with _open(store) as pins:
         for name in map(canonical_host, names):
@@ -151,13 +156,20 @@ def forget(
             except StoreError as error:
                 left.append(str(error))
                 covering = None
+            is_forgotten = entry is not None or was_alive
+            still = None if covering is None else covering.host
+            done.append({"host": name, "forgotten": is_forgotten, "still_pinned_by": still})
             covered = "" if covering is None else _covered(covering, store)
-            if entry is None and not was_alive:
-                left.append(f"{name} has no pins of its own in {pins.path}{covered}")
+            if not is_forgotten:
+                left.append(f"{name} has no pins of its own in {pins.path}{covered or _SEE_LIST}")
+                continue
+            if as_json:
                 continue
             say(f"{name}: {'the entry' if entry is None else _count(entry)} forgotten")
             if covering is not None:
                 say(f"{name} is still pinned{covered}")
+    if as_json:
+        print_json(done)
     if left:
         finding("\n        ".join(left))
 
@@ -171,15 +183,19 @@ def pin(
     ] = None,
     certificates: Annotated[
         list[str] | None,
-        typer.Option("--certificate", help="The SHA-256 of an exact certificate, in hexadecimal. Repeatable."),
+        typer.Option(
+            "--certificate", metavar="HEX", help="The SHA-256 of an exact certificate, in hexadecimal. Repeatable."
+        ),
     ] = None,
     include_subdomains: Annotated[bool, typer.Option("--include-subdomains", help="Cover the subdomains too.")] = False,
     report_uri: Annotated[
-        str | None, typer.Option("--report-uri", help="Where violations are reported.", show_default=False)
+        str | None,
+        typer.Option("--report-uri", metavar="URI", help="Where violations are reported.", show_default=False),
     ] = None,
     expires: ExpiresOption = None,
     on_expiry: OnExpiryOption = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Set a static pin for HOST, which no header changes. It replaces the entry in the store.
 
@@ -203,7 +219,10 @@ def pin(
             expires_at=ends(expires, on_expiry),
             on_expiry=on_expiry or "release",
         )
-        table_console().print(_details(entry.host, entry, kept.clock()))
+        if as_json:
+            print_json(describe(entry))
+        else:
+            table_console().print(_details(entry.host, entry, kept.clock()))
     if covered:
         say(
             f"The subdomains of {entry.host} are no longer covered: --include-subdomains covers them.",

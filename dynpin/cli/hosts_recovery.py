@@ -12,8 +12,8 @@ import typer
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
-from dynpin.cli.options import CaOption
-from dynpin.cli.printing import say
+from dynpin.cli.options import CaOption, JsonOption
+from dynpin.cli.printing import print_json, say
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import ask, list_expires_at, look_at
 from dynpin.clientstore.store import follow as follow_list
@@ -26,21 +26,26 @@ from dynpin.report import rfc3339
 __all__ = ["ListState", "details", "follow", "recover"]
 
 
+SourceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="PLACE",
+        help="Read the list from here now: a folder (on a USB stick, say), or the file of a list of ssl-pinning.",
+        show_default=False,
+    ),
+]
+
+
 def recover(
     host: Annotated[
         str | None,
         typer.Argument(metavar="HOST", help="The host that is locked out; without it, every list of the store."),
     ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="Read the published files from this folder (a USB stick, say); a list of ssl-pinning from this file.",
-            show_default=False,
-        ),
-    ] = None,
+    source: SourceOption = None,
     ca: CaOption = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at the signed list of a host now. Exit code 1 if a list cannot be trusted.
 
@@ -57,6 +62,8 @@ def recover(
     with PinStore(store) as pins:
         wanted = list(_roots(pins, host))
         if not wanted:
+            if as_json:
+                print_json([])
             finding(f"{host or 'no host'} has noted no recovery root, so no list can change its pins in {pins.path}")
 
         def job(connection: sqlite3.Connection) -> None:
@@ -64,15 +71,20 @@ def recover(
                 ask(connection, recovery, pins.clock())
 
         pins.database.write(job)
+        done: list[dict[str, object]] = []
         problems: list[str] = []
         for look in [each for each in pins.looks() if each.recovery in wanted]:
             changed = look_at(pins.database, look, pins.clock, source=source, context=tls_context(ca))
             after = next(each for each in pins.looks() if each.recovery == look.recovery)
             text = f"{source or look.recovery.uri}: {after.outcome}"
-            if changed or "is no news" in str(after.outcome):
-                say(text)
-            else:
+            is_trusted = changed or "is no news" in str(after.outcome)
+            done.append({"uri": look.recovery.uri, "trusted": is_trusted, "changed": changed, "outcome": after.outcome})
+            if not is_trusted:
                 problems.append(text)
+            elif not as_json:
+                say(text)
+    if as_json:
+        print_json(done)
     if problems:
         finding("\n        ".join(problems))
 
@@ -105,12 +117,10 @@ def follow(
             show_default=False,
         ),
     ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--from", help="Read it from this folder or file now; later daily from URI.", show_default=False),
-    ] = None,
+    source: SourceOption = None,
     ca: CaOption = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Take the pins of a signed list before the first visit, and look for changes daily.
 
@@ -134,9 +144,12 @@ def follow(
         except RecoveryError as error:
             fail(f"{trusted} cannot sign a list: {error}")
         held = sum(entry.origin == uri for entry in pins.each())
+    if as_json:
+        print_json({"uri": uri, "hosts": held, "outcome": look.outcome})
     if not held:
         finding(f"{uri}: {look.outcome}")
-    say(f"{uri}: {look.outcome}; {held} host{'' if held == 1 else 's'} pinned by it")
+    if not as_json:
+        say(f"{uri}: {look.outcome}; {held} host{'' if held == 1 else 's'} pinned by it")
 
 
 @dataclass(frozen=True, slots=True)

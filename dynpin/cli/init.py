@@ -57,7 +57,7 @@ def init(
             show_default=False,
         ),
     ] = None,
-    folder: Annotated[Path, typer.Option("--out", help="The folder to write to.")] = Path(),
+    folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write to.")] = Path(),
     kind: Annotated[
         KeyType | None,
         typer.Option(

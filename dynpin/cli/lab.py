@@ -14,7 +14,7 @@ from rich.table import Table
 from dynpin.cli import lab_ca, lab_score, lab_site, proxy
 from dynpin.cli.consoles import text_console
 from dynpin.cli.errors import fail, finding, lacking
-from dynpin.cli.options import JsonOption
+from dynpin.cli.options import JsonOption, ProcessesOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.progress import counting_bar
 from dynpin.cli.written import check_place, save
@@ -33,10 +33,7 @@ _NOT_A_PAGE = "{}: the report is a page: give it a name that ends in .html; a br
 
 AgentOption = Annotated[
     list[str] | None,
-    typer.Option("--agent", help="dynpin, chromium, firefox or wget2; may be given several times.", show_default=False),
-]
-ProcessesOption = Annotated[
-    int | None, typer.Option("--processes", help="At most how many; as many as processors.", min=1, show_default=False)
+    typer.Option("--agent", help="dynpin, chromium, firefox or wget2. Repeatable.", show_default=False),
 ]
 
 
@@ -70,12 +67,14 @@ def run(
     agent: AgentOption = None,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="Draw the timeline into this .svg, .pdf or .png.", show_default=False),
+        typer.Option("--picture", help="Draw it into this .svg, .pdf or .png.", show_default=False),
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
     width: Annotated[
         int | None,
-        typer.Option("--width", help="Of the picture, in pixels (640).", min=340, max=2000, show_default=False),
+        typer.Option(
+            "--width", help="Of the picture, in pixels. The default is 640.", min=340, max=2000, show_default=False
+        ),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="With --all: write the two pages of lab report.", show_default=False)
@@ -127,6 +126,7 @@ def report(
     ),
     agent: AgentOption = None,
     processes: ProcessesOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Play all, and write two HTML pages about them.
 
@@ -137,7 +137,7 @@ def report(
     """
     if file.suffix.lower() not in (".html", ".htm"):
         fail(_NOT_A_PAGE.format(file))
-    _run_all(agent, processes, file, as_json=False)
+    _run_all(agent, processes, file, as_json=as_json)
 
 
 app.command(name="proxy")(proxy.proxy)

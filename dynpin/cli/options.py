@@ -14,13 +14,16 @@ from dynpin.cli.errors import fail
 __all__ = [
     "DEFAULT_HISTORY",
     "DEFAULT_INVENTORY",
+    "AuditOption",
     "CaOption",
     "CapOption",
+    "ExpiresOption",
     "HistoryOption",
     "InventoryOption",
     "JsonOption",
     "NowOption",
     "OptionalHistoryOption",
+    "ProcessesOption",
     "SarifOption",
     "TimeoutOption",
     "cap_of",
@@ -37,8 +40,30 @@ SarifOption = Annotated[bool, typer.Option("--sarif", help="Print the findings a
 CaOption = Annotated[
     Path | None, typer.Option("--ca", help="Trust these roots (PEM) and no others.", show_default=False)
 ]
+AuditOption = Annotated[bool, typer.Option("--audit", help="Refuse nothing, and say what would have been refused.")]
+# Above a day: a larger number would be an error of the system's.
 TimeoutOption = Annotated[
-    float, typer.Option("--timeout", help="Seconds to wait for each connection and each answer.", min=0.01)
+    float,
+    typer.Option("--timeout", help="Seconds to wait for each connection and each answer.", min=0.01, max=86_400),
+]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        help="How many processes work at once. The default is the number of processors.",
+        min=1,
+        show_default=False,
+    ),
+]
+ExpiresOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--expires",
+        formats=["%Y-%m-%d"],
+        metavar="YYYY-MM-DD",
+        help="The day on which static pins end, UTC.",
+        show_default=False,
+    ),
 ]
 InventoryOption = Annotated[
     Path | None,

@@ -18,7 +18,8 @@ __all__ = ["pin"]
 
 def pin(
     files: Annotated[
-        list[Path], typer.Argument(help="PEM or DER: a certificate or chain, a public or private key, a CSR.")
+        list[Path],
+        typer.Argument(metavar="FILE", help="PEM or DER: a certificate or chain, a public or private key, a CSR."),
     ],
     as_json: JsonOption = False,
 ) -> None:

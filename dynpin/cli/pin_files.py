@@ -18,7 +18,8 @@ import typer
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
-from dynpin.cli.printing import printable, say
+from dynpin.cli.options import ExpiresOption, JsonOption
+from dynpin.cli.printing import print_json, printable, say
 from dynpin.cli.progress import Show, progress_bar
 from dynpin.cli.streams import is_cut_off
 from dynpin.clientstore import PinStore
@@ -40,18 +41,8 @@ from dynpin.clientstore.store.formats import (
 from dynpin.errors import InvalidPinFile
 from dynpin.hosts import KnownPinnedHost, OnExpiry, canonical_host
 
-__all__ = ["ExpiresOption", "OnExpiryOption", "ends", "export_pins", "import_pins", "store_path"]
+__all__ = ["OnExpiryOption", "ends", "export_pins", "import_pins", "store_path"]
 
-ExpiresOption = Annotated[
-    datetime | None,
-    typer.Option(
-        "--expires",
-        formats=["%Y-%m-%d"],
-        metavar="YYYY-MM-DD",
-        help="The day on which static pins end, UTC.",
-        show_default=False,
-    ),
-]
 OnExpiryOption = Annotated[
     OnExpiry | None,
     typer.Option(
@@ -96,6 +87,7 @@ def import_pins(
     expires: ExpiresOption = None,
     on_expiry: OnExpiryOption = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Import pins: wget2's pin file, JSON, JSON lines, CSV, TOML, or Chromium's list. A bad file changes nothing.
 
@@ -116,7 +108,10 @@ def import_pins(
         except InvalidPinFile as error:
             fail(f"{name}: {error}")
     left = reading.count - taken
-    typer.echo(
+    if as_json:
+        print_json({"imported": taken, "not_taken": left})
+        return
+    say(
         f"{taken} host{'s' if taken != 1 else ''} imported"
         + (f", {left} not taken: expired, or older than what is there" if left else "")
     )

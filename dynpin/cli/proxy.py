@@ -31,6 +31,7 @@ def proxy(
         Path | None,
         typer.Option(
             "--ca-dir",
+            metavar="FOLDER",
             help="The folder of the proxy's own authority. The default is one in your data folder.",
         ),
     ] = None,

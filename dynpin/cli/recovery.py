@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,6 +113,7 @@ def sign(
         Path | None,
         typer.Option(
             "--with",
+            metavar="FOLDER",
             help="Another copy of the folder: its signatures for the pending files are added.",
             show_default=False,
         ),
@@ -119,11 +121,18 @@ def sign(
     published: PublishedOption = None,
     replace: Annotated[bool, typer.Option("--replace", help="Drop another pending list with its signatures.")] = False,
     above: Annotated[
-        int, typer.Option("--above", help="Give the list a version above this one, which a thief has signed.", min=0)
+        int,
+        typer.Option(
+            "--above",
+            metavar="VERSION",
+            help="Give the list a version above this one, which a thief has signed.",
+            min=0,
+        ),
     ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     clock_is_right: ClockOption = False,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Sign a new list: it shows the changes, and asks. If more signatures are needed, the list waits for them.
 
@@ -142,18 +151,22 @@ def sign(
         pins = _list_of(sources, at) if sources else None
         changes = repository.changes(pins)
         if changes:
-            _ask(changes, yes=yes)
+            _ask(changes, yes=yes, err=as_json)
         if pins is not None:
             repository.propose(pins, now=at, replace=replace, above=above)
         added = repository.add_signatures(signers_of(repository, keys, passphrase_file, of=OFFLINE))
         waiting = repository.pending()
     if not waiting:
         fail("nothing waits for signatures: name the dynpin.toml files for the list")
-    for each in waiting:
-        say(str(each))
+    if as_json:
+        print_json({"changes": changes, "pending": [asdict(each) for each in waiting]})
+    else:
+        for each in waiting:
+            say(str(each))
     if not added and not merged and any(each.missing for each in waiting):
         finding("none of these keys adds a signature: name the files of others with --key")
-    _say_next(repository)
+    if not as_json:
+        _say_next(repository)
 
 
 def _list_of(sources: list[Path], now: float) -> PinList:
@@ -170,13 +183,13 @@ def _list_of(sources: list[Path], now: float) -> PinList:
     return PinList(hosts)
 
 
-def _ask(changes: list[str], *, yes: bool) -> None:
+def _ask(changes: list[str], *, yes: bool, err: bool) -> None:
     for line in changes:
-        say(line)
+        say(line, err=err)
     if not yes:
         if not sys.stdin.isatty():
             fail("there is no terminal to ask at: read the changes above, and give --yes")
-        if not typer.confirm("Sign this?"):
+        if not typer.confirm("Sign this?", err=err):
             fail("nothing was signed")
 
 
@@ -206,18 +219,17 @@ def rotate_keys(
     folder: FolderOption = DEFAULT_FOLDER,
     threshold: Annotated[
         int | None,
-        typer.Option(
-            "--threshold", help="How many keys must sign a root, or a list; as before.", min=1, show_default=False
-        ),
+        typer.Option("--threshold", help="How many keys must sign a root, or a list.", min=1, show_default="as before"),
     ] = None,
     of: Annotated[
-        int | None, typer.Option("--of", help="How many keys there are for each; as before.", min=1, show_default=False)
+        int | None, typer.Option("--of", help="How many keys there are for each.", min=1, show_default="as before")
     ] = None,
     keys: KeysOption = None,
     passphrase_file: PassphraseFileOption = None,
     published: PublishedOption = None,
     clock_is_right: ClockOption = False,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Replace keys, stolen or lost ones first: it makes a new root, which the old root's keys must sign.
 
@@ -240,6 +252,9 @@ def rotate_keys(
         secret = passphrase(passphrase_file) if {*OFFLINE} & {*roles} else b""
         files = repository.propose_keys(roles, threshold=threshold, of=of, passphrase=secret, now=at, signers=old)
         coming, waiting = repository.waiting.coming_root(), repository.pending()
+    if as_json:
+        print_json({"keys": [str(file) for file in files], "pending": [asdict(each) for each in waiting]})
+        return
     for file in files:
         _say_key(file)
     for role in roles:

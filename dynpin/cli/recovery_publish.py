@@ -55,6 +55,7 @@ def publish(
     keys: KeysOption = None,
     clock_is_right: ClockOption = False,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the static files that clients read. Any web server, CDN or USB stick will do; none need be trusted.
 
@@ -70,9 +71,13 @@ def publish(
             complete(repository, signers_of(repository, keys, None, of=ONLINE), now=at, above=above)
         changed = signed_lists.publish(repository, target)
         signed = repository.signed()
-    say(f"{target}: {len(changed)} file{'' if len(changed) == 1 else 's'} written")
+    problems = [each.problem for each in expiries(signed, moment(now)) if each.problem is not None]
+    if as_json:
+        print_json({"folder": str(target), "written": changed, "problems": problems})
+    else:
+        say(f"{target}: {len(changed)} file{'' if len(changed) == 1 else 's'} written")
     _say_closed(target)
-    _end_with([each.problem for each in expiries(signed, moment(now)) if each.problem is not None])
+    _end_with(problems)
 
 
 def refresh(
@@ -81,6 +86,7 @@ def refresh(
     keys: KeysOption = None,
     clock_is_right: ClockOption = False,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Sign a new timestamp that confirms the list, for cron. It needs only the key of timestamp.
 
@@ -97,13 +103,18 @@ def refresh(
         if target is not None:
             signed_lists.publish(repository, target)
         signed = repository.signed()
-    say(f"the timestamp is good until {rfc3339(signed['timestamp'].expires.timestamp())}")
+    until = rfc3339(signed["timestamp"].expires.timestamp())
+    problems = [each.problem for each in expiries(signed, at) if each.problem is not None]
+    if as_json:
+        print_json({"timestamp_expires_at": until, "problems": problems})
+    else:
+        say(f"the timestamp is good until {until}")
     if target is not None:
         _say_closed(target)
-    _end_with([each.problem for each in expiries(signed, at) if each.problem is not None])
+    _end_with(problems)
 
 
-def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER) -> None:
+def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER, as_json: JsonOption = False) -> None:
     """Copy what is published: for a folder from a backup, and after two copies of it have signed.
 
     Only files that the keys have signed are copied. Replaced files are moved to the folder superseded.
@@ -113,11 +124,15 @@ def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER) -> N
     with told():
         repository = Repository(folder)
         taken = signed_lists.catch_up(repository, target)
+        must_publish = bool(repository.pending() or repository.files.faults())
+    if as_json:
+        print_json({"copied": taken, "must_publish": must_publish})
+        return
     for file in taken:
         say(f"{file} was copied")
     if not taken:
         say(f"{target} has nothing that {folder} lacks")
-    if repository.pending() or repository.files.faults():
+    if must_publish:
         say(f"\nNext: dynpin recovery publish {target}{inside(folder)}")
 
 

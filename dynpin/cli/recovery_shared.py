@@ -35,11 +35,11 @@ __all__ = [
     "told",
 ]
 
-FolderOption = Annotated[Path, typer.Option("--in", help="The folder of keys and signed files.")]
+FolderOption = Annotated[Path, typer.Option("--in", metavar="FOLDER", help="The folder of keys and signed files.")]
 KeysOption = Annotated[
     list[Path] | None,
     typer.Option(
-        "--key", help="A private half. May be repeated. The default is those in the folder keys.", show_default=False
+        "--key", help="A private half. Repeatable. The default is those in the folder keys.", show_default=False
     ),
 ]
 ClockOption = Annotated[
@@ -49,6 +49,7 @@ PublishedOption = Annotated[
     Path | None,
     typer.Option(
         "--published",
+        metavar="FOLDER",
         help="The folder that is served: nothing is signed that contradicts it. The default is the one that was "
         "published to last, if this machine has it.",
         show_default=False,

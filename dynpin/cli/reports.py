@@ -85,9 +85,12 @@ def send(
 
 @app.command()
 def drop(
-    ids: Annotated[list[int] | None, typer.Argument(help="The numbers of the reports, as `list` shows them.")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Argument(metavar="ID", help="The numbers of the reports, as `list` shows them.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Delete all reports.")] = False,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete reports without sending them. The exit code is 1 if there is no report with a number.
 
@@ -99,7 +102,9 @@ def drop(
         queue = ReportQueue(pins, background=False)
         missing = [number for number in ids or () if not queue.drop(number)]
         dropped = queue.drop() if everything else len(ids or ()) - len(missing)
-    if dropped or everything:
+    if as_json:
+        print_json({"dropped": dropped, "missing": missing})
+    elif dropped or everything:
         say(f"{dropped} dropped")
     if missing:
         finding(f"there is no report {', '.join(map(str, missing))}")
