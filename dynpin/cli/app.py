@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from typer.core import TyperArgument, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperGroup
 from typer.main import get_group
 
 from dynpin._version import __version__
@@ -128,7 +128,7 @@ def _tidy(parameters: Iterable[Parameter], ctx: Context) -> None:
         if isinstance(parameter, TyperArgument):
             parameter.metavar = parameter.metavar or parameter.opts[0].upper()
             parameter.__class__ = _Argument  # no setting of Typer leaves the type out
-        elif isinstance(parameter, TyperOption) and parameter.is_flag:
+        elif getattr(parameter, "is_flag", False):
             parameter.metavar = ""
         else:
             parameter.metavar = parameter.metavar or _value(parameter, ctx)
@@ -138,11 +138,11 @@ def _value(option: Parameter, ctx: Context) -> str:
     """The name of the value of an option, from its type or from the option's own name."""
     # Typer before 0.29 leaves it to click.
     shown: str = getattr(option, "display_type" if hasattr(option, "display_type") else "make_metavar")(ctx)
-    shown = shown.strip("<>[]").removeprefix("list[").removesuffix(" range")
+    shown = shown.strip("<>[]").removeprefix("list[")
     if "|" in shown:
         return shown
     kinds = {"path": "FILE", "int": "NUMBER", "integer": "NUMBER", "float": "NUMBER"}
-    return kinds.get(shown.lower(), option.opts[0].lstrip("-").upper())
+    return kinds.get(shown.lower().removesuffix(" range"), option.opts[0].lstrip("-").upper())
 
 
 class _Argument(TyperArgument):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, finding, lacking
+from dynpin.cli.errors import fail, finding, lacking, reason_of
 from dynpin.cli.lint import FailOnOption, Threshold, as_dict, fails, holdings_named
 from dynpin.cli.options import (
     DEFAULT_HISTORY,
@@ -158,7 +158,7 @@ def check(
     for remark in checked.remarks:
         say(f"dynpin: {remark}", err=True)
     if not checked.has_header:
-        finding(f"{site.host} sends no pinning header")
+        finding(f"{site.host} sends no pinning header; dynpin init {site.host} begins to pin it")
     if has_finding(checked, fail_on):
         finding()
 
@@ -246,7 +246,7 @@ def _pin_of(path: Path) -> Pin:
     try:
         return Pin.from_file(path)
     except OSError as error:
-        fail(f"{path}: {error.strerror or error}")
+        fail(reason_of(error, path))
     except DynpinError as error:
         fail(str(error))
 

@@ -105,7 +105,9 @@ def revoke(
     with open_storage(settings.storage, must_exist=True) as kept:
         was_there = kept.revoke_api_token(name)
     if not was_there:
-        finding(f"{kept.name} has no token {name} of the API that can be revoked")
+        finding(
+            f"{kept.name} has no token {name} of the API that can be revoked; dynpin collect api-tokens list shows them"
+        )
     if as_json:
         print_json({"name": name, "revoked": True})
     else:

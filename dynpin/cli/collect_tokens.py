@@ -121,7 +121,7 @@ def revoke(
     if not was_there and is_named:
         finding(f"{token} is in the settings of a collector: remove it there, and start the collector again")
     if not was_there:
-        finding(f"{kept.name} has no token {token} that can be revoked")
+        finding(f"{kept.name} has no token {token} that can be revoked; dynpin collect tokens list shows the tokens")
     if as_json:
         print_json({"token": token, "revoked": True})
     else:

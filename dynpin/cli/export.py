@@ -165,7 +165,7 @@ def _check_ages(max_age: int | None, expires: datetime | None, now: float) -> No
             "allow_long_max_age = true"
         )
     if expires is not None and expires.replace(tzinfo=UTC).timestamp() <= now:
-        fail(f"--expires {expires:%Y-%m-%d} is past: no client would enforce these pins")
+        fail(f"--expires {expires:%Y-%m-%d} is past: no client would enforce these pins. Name a later day")
 
 
 def _check_signing(form: str, key: Path | None, passphrase_file: Path | None) -> None:
@@ -213,7 +213,7 @@ def _source(key: str) -> KeySource:
     except ValueError:
         pass
     if not Path(key).is_file():
-        fail(f"{key} is neither a pin nor a file")
+        fail(f"{key} is neither a pin nor a file: check the path; a pin is 44 characters of base64")
     return Path(key)
 
 
@@ -263,7 +263,10 @@ def _ssl_pinning(described: Inventory, key: object, host: str | None, end: float
     if not hosts:
         fail("an ssl-pinning file names hosts: dynpin export ssl-pinning --host NAME …")
     if described.mode == "unpin":
-        fail("the mode is unpin, and an ssl-pinning file cannot take pins back: its SDKs refuse an empty list")
+        fail(
+            "the mode is unpin, and an ssl-pinning file cannot take pins back: its SDKs refuse an empty list. "
+            "Its pins end on the day of --expires"
+        )
     # An inventory knows the current step of its ramp. Without an expiry date the file lasts as long as a header.
     header = None if described.path is None else described.build(now).header
     max_age = described.max_age if header is None else header.max_age
@@ -324,7 +327,7 @@ def _watch(form: str, inventory: Path | None, file: Path, command: str | None, *
     if form not in HEADER_FORMATS:
         fail(f"--watch is for servers: {', '.join(HEADER_FORMATS)}")
     if not file.absolute().parent.is_dir():
-        fail(f"{file.parent} is not a folder")
+        fail(f"{file.parent} is not a folder: make it first, or name a file in another one")
     from dynpin.cli.export_watch import look_once, watch_file  # noqa: PLC0415 - beside what needs it
 
     (look_once if once else watch_file)(inventory or DEFAULT_INVENTORY, form, file, command)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dynpin.cli.errors import finding
+from dynpin.cli.errors import fail, finding
 from dynpin.cli.options import AuditOption, CaOption, JsonOption, TimeoutOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.urls import https_url
@@ -19,7 +19,7 @@ from dynpin.report import rfc3339
 if TYPE_CHECKING:
     from dynpin.cli.visit import Visit
 
-__all__ = ["StoreOption", "get", "open_store"]
+__all__ = ["StoreOption", "existing_store", "get", "open_store"]
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="The file of the pin store. The default is the one in your data folder.")
@@ -73,6 +73,13 @@ def open_store(store: Path | None) -> PinStore:
     if is_new:
         say(f"dynpin: a new pin store: {pins.path}", err=True)
     return pins
+
+
+def existing_store(store: Path | None) -> PinStore:
+    """Open the named store, or the user's own. A named one is not made, since the name may be mistyped."""
+    if store is not None and not store.exists():
+        fail(f"there is no pin store at {store}: check the path, or leave --store out for your own store")
+    return PinStore(store)
 
 
 def _show(visited: Visit) -> None:

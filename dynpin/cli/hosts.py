@@ -13,7 +13,7 @@ from rich.table import Table
 from dynpin.cli import hosts_recovery, pin_files
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.get import StoreOption
+from dynpin.cli.get import StoreOption, existing_store
 from dynpin.cli.options import ExpiresOption, JsonOption
 from dynpin.cli.pin_files import OnExpiryOption, ends
 from dynpin.cli.printing import print_json, say
@@ -30,8 +30,6 @@ from dynpin.report import rfc3339
 __all__ = ["app"]
 
 app = typer.Typer(invoke_without_command=True)
-
-_SEE_LIST = ". To see the hosts that have:  dynpin hosts list --all"
 
 HostArgument = Annotated[str, typer.Argument(help="A host name.")]
 
@@ -76,7 +74,7 @@ def list_hosts(
 
     Example: dynpin hosts list --all
     """
-    with _open(store) as pins:
+    with existing_store(store) as pins:
         entries = pins.hosts(include_expired=everything)
         refusals = pins.refusals()
         now = pins.clock()
@@ -113,7 +111,7 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
     Example: dynpin hosts show www.example.com
     """
     name = canonical_host(host)
-    with _open(store) as pins:
+    with existing_store(store) as pins:
         known = pins.known_host(name)
         expired = None if known is not None else pins.entry(name)
         now = pins.clock()
@@ -129,7 +127,7 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
     if known is None:
         end = None if expired is None else expired.expires_at
         ended = "" if end is None else f": its pins expired at {rfc3339(end)}"
-        finding(None if as_json else f"{name} is not pinned in {pins.path}{ended}")
+        finding(None if as_json else f"{name} is not pinned in {pins.path}{ended}{_see_list(store)}")
 
 
 @app.command()
@@ -144,7 +142,7 @@ def forget(
     """
     done: list[dict[str, object]] = []
     left: list[str] = []
-    with _open(store) as pins:
+    with existing_store(store) as pins:
         for name in map(canonical_host, names):
             try:
                 entry = pins.entry(name)
@@ -161,7 +159,7 @@ def forget(
             done.append({"host": name, "forgotten": is_forgotten, "still_pinned_by": still})
             covered = "" if covering is None else _covered(covering, store)
             if not is_forgotten:
-                left.append(f"{name} has no pins of its own in {pins.path}{covered or _SEE_LIST}")
+                left.append(f"{name} has no pins of its own in {pins.path}{covered or _see_list(store)}")
                 continue
             if as_json:
                 continue
@@ -260,7 +258,7 @@ def check(
     """
     path = pin_files.store_path(store)
     if accept_clock:
-        with _open(store) as pins:
+        with existing_store(store) as pins:
             pins.accept_clock()
     now = time.time()
     faults = check_file(path, now)
@@ -286,13 +284,6 @@ def check(
         finding(None if as_json else "\n        ".join(faults))
 
 
-def _open(store: Path | None) -> PinStore:
-    """The named store. If there is none, it is not made, since the name may be mistyped."""
-    if store is not None and not store.exists():
-        fail(f"there is no pin store at {store}")
-    return PinStore(store)
-
-
 def _pin(text: str) -> Pin:
     file = Path(text)
     if file.is_file():
@@ -314,6 +305,10 @@ def _covers(pins: PinStore, host: str) -> bool:
 
 def _covered(covering: KnownPinnedHost, store: Path | None) -> str:
     return f": {covering.host} covers its subdomains. To forget that one:  {forget_command(covering.host, store)}"
+
+
+def _see_list(store: Path | None) -> str:
+    return f"; dynpin hosts list{'' if store is None else f' --store {store}'} shows the pinned hosts"
 
 
 def _count(entry: KnownPinnedHost) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.get import StoreOption
+from dynpin.cli.get import StoreOption, existing_store
 from dynpin.cli.options import CaOption, JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.clientstore import PinStore
@@ -53,18 +53,19 @@ def recover(
 
     Example: dynpin hosts recover www.example.com --from /media/stick
     """
-    if store is not None and not store.exists():
-        fail(f"there is no pin store at {store}")
     if source is not None and not source.exists():
-        fail(f"there is no {source}")
+        fail(f"there is no {source}: check the path of --from")
     from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - `dynpin hosts` starts without it
 
-    with PinStore(store) as pins:
+    with existing_store(store) as pins:
         wanted = list(_roots(pins, host))
         if not wanted:
             if as_json:
                 print_json([])
-            finding(f"{host or 'no host'} has noted no recovery root, so no list can change its pins in {pins.path}")
+            finding(
+                f"{host or 'no host'} has noted no recovery root, so no list can change its pins in {pins.path}. Ask "
+                "its owner whether its new key is right, before you forget the pins"
+            )
 
         def job(connection: sqlite3.Connection) -> None:
             for recovery in wanted:
@@ -132,9 +133,9 @@ def follow(
     if trusted is None or (root and key):
         fail("name what you trust: ROOT, the root.json of the list, or --key FILE for a list of ssl-pinning")
     if not trusted.is_file():
-        fail(f"there is no file {trusted}")
+        fail(f"there is no file {trusted}: check the path; the owner of the list has it")
     if source is not None and not source.exists():
-        fail(f"there is no {source}")
+        fail(f"there is no {source}: check the path of --from")
     from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - see above
 
     with PinStore(store) as pins:
@@ -147,7 +148,7 @@ def follow(
     if as_json:
         print_json({"uri": uri, "hosts": held, "outcome": look.outcome})
     if not held:
-        finding(f"{uri}: {look.outcome}")
+        finding(f"{uri}: {look.outcome}; dynpin looks again later")
     if not as_json:
         say(f"{uri}: {look.outcome}; {held} host{'' if held == 1 else 's'} pinned by it")
 

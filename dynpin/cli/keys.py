@@ -127,7 +127,9 @@ def list_keys(
         print_json({"keys": rows, "missing_backups": list(missing)})
     else:
         _show(rows)
-    no_reserve = [f"{why}: it is not a backup key" for why in reasons if why is not None]
+    no_reserve = [
+        f"{why}: it is not a backup key; dynpin keys new HOST makes one" for why in reasons if why is not None
+    ]
     if missing:
         no_reserve.append(f"no backup for {' and '.join(missing)} keys: dynpin keys new HOST --type … makes one")
     if no_reserve:

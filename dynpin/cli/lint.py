@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 import time
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dynpin.cli.errors import fail, finding
+from dynpin.cli.errors import fail, finding, reason_of
 from dynpin.cli.options import InventoryOption, JsonOption, SarifOption
-from dynpin.cli.printing import print_json
+from dynpin.cli.printing import print_json, say
 from dynpin.cli.site import inventory_of
 from dynpin.deploy.lint import (
     SEVERITIES,
@@ -28,7 +29,7 @@ from dynpin.deploy.lint import (
 from dynpin.deploy.lint import lint as lint_header
 from dynpin.deploy.lint.sarif import sarif
 from dynpin.errors import DynpinError
-from dynpin.header import ENFORCE_NAME
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
 if TYPE_CHECKING:
     # Most headers need no file: then the readers of TOML and certificates are not imported.
@@ -49,7 +50,7 @@ def lint(
     header: Annotated[
         str | None,
         typer.Argument(
-            help="The value of the header; or - for the header lines of a response on stdin "
+            help="The value of the header, or its whole line; or - for the header lines of a response on stdin "
             "(curl -sI … | dynpin lint -); or a HAR file. The default is the header that the inventory makes.",
             show_default=False,
         ),
@@ -100,7 +101,7 @@ def lint(
     try:
         known = Circumstances() if context is None else Circumstances.from_json(_data(context))
     except OSError as error:
-        fail(f"{context}: {error.strerror or error}")
+        fail(reason_of(error, context))
     except ValueError as error:
         fail(f"{context} has no circumstances: {error}")
     now = time.time()
@@ -195,7 +196,7 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
         try:
             lines = sys.stdin.buffer.read()
         except OSError as error:
-            fail(f"stdin cannot be read: {error.strerror or error}")
+            fail(reason_of(error, "stdin cannot be read"))
         if not lines:
             fail("there is nothing on stdin: - reads header lines, such as those of curl -sI URL")
         # RFC 7230 §3.2.4: the encoding of bytes beyond ASCII is unknown.
@@ -210,12 +211,26 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
         try:
             return fields_of_har(_data(Path(header)), known)
         except OSError as error:
-            fail(f"{header}: {error.strerror or error}")
+            fail(reason_of(error, header))
         except ValueError as error:
             fail(f"{header}: {error}")
     elif header.startswith(("http://", "https://")):
         fail(f"{header} is a URL, not a header: dynpin check {header} looks at what a site sends")
+    elif os.path.isfile(header):  # noqa: PTH113 - a header may be longer than the name of a file
+        fail(f"{header} is a file, not a header: dynpin lint - < {header} reads its header lines")
+    else:
+        name, header = _without_name(header, name)
     return [HeaderField("header", name, header, known)]
+
+
+def _without_name(header: str, name: str) -> tuple[str, str]:
+    """The name and the value of a header; a whole line names the field itself."""
+    named, colon, value = header.partition(":")
+    if not colon or named.strip().lower() not in (ENFORCE_NAME.lower(), REPORT_ONLY_NAME.lower()):
+        return name, header
+    name = field_name(named)
+    say(f"dynpin: read as a line of {name}; the value in a server's configuration is only what follows", err=True)
+    return name, value.strip()
 
 
 def fails(findings: Sequence[Finding], threshold: Threshold) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dynpin.cli.errors import fail
+from dynpin.cli.errors import fail, reason_of
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "DEFAULT_HISTORY",
@@ -27,6 +30,7 @@ __all__ = [
     "SarifOption",
     "TimeoutOption",
     "cap_of",
+    "context_of",
     "moment",
 ]
 
@@ -91,6 +95,18 @@ NowOption = Annotated[
 
 
 _YEAR_9000 = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
+
+
+def context_of(ca: Path | None) -> ssl.SSLContext:
+    """A new context that trusts the roots of --ca, or those of the system. A bad file ends the command."""
+    import ssl  # noqa: PLC0415 - most commands open no connection
+
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except ssl.SSLError:
+        fail(f"{ca} holds no roots that can be read: name a file of root certificates in PEM")
+    except OSError as error:
+        fail(reason_of(error, ca))
 
 
 def cap_of(days: int | None) -> int | None:

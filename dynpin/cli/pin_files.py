@@ -16,8 +16,8 @@ from typing import Annotated, Literal, TextIO, cast
 
 import typer
 
-from dynpin.cli.errors import fail, finding
-from dynpin.cli.get import StoreOption
+from dynpin.cli.errors import fail, finding, reason_of
+from dynpin.cli.get import StoreOption, existing_store
 from dynpin.cli.options import ExpiresOption, JsonOption
 from dynpin.cli.printing import print_json, printable, say
 from dynpin.cli.progress import Show, progress_bar
@@ -131,11 +131,9 @@ def export_pins(
 
     Example: dynpin hosts export --format json --out pins.json
     """
-    if store is not None and not store.exists():
-        fail(f"there is no pin store at {store}")
     names = sorted(map(canonical_host, hosts or ()))
     missing: list[str] = []
-    with PinStore(store) as pins, progress_bar(is_wanted=output is not None or not sys.stdout.isatty()) as show:
+    with existing_store(store) as pins, progress_bar(is_wanted=output is not None or not sys.stdout.isatty()) as show:
         entries = _own(pins, names, missing) if names else pins.each()
         entries = _shown(entries, len(pins) if sys.stderr.isatty() else None, show)
         pieces = _WRITERS[form](_telling(entries) if form == "wget2" else entries)
@@ -145,7 +143,7 @@ def export_pins(
             with _replaced(output) as file:
                 file.writelines(pieces)
     if missing:
-        finding(f"there are no pins of {', '.join(missing)}")
+        finding(f"{pins.path} has no pins of {', '.join(missing)}; dynpin hosts list shows the pinned hosts")
 
 
 def ends(expires: datetime | None, on_expiry: OnExpiry | None) -> float | None:
@@ -169,7 +167,7 @@ def _opened(file: str) -> Generator[io.TextIOWrapper[io.BufferedReader[io.FileIO
     try:
         binary = io.BufferedReader(io.FileIO(os.dup(0) if file == "-" else file), _BEGINNING)
     except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror}. Check its name and its permissions; - reads stdin")
+        fail(f"{reason_of(error, f'{file} cannot be read')}; - reads stdin")
     with io.TextIOWrapper(binary, encoding="utf-8-sig") as text:
         try:
             yield text
@@ -322,7 +320,7 @@ def _replaced(output: Path) -> Generator[TextIO, None, None]:
     try:
         new = beside.open("x", encoding="utf-8", newline="\n")
     except OSError as error:
-        fail(f"{output} cannot be written: {error.strerror}")
+        fail(reason_of(error, f"{output} cannot be written"))
     try:
         with new:
             yield new

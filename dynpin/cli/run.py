@@ -85,7 +85,9 @@ def _program(path: str, command: list[str]) -> _Program:
     if line and _is(_PYTHON, line[0]):
         python = shutil.which(line[0])
         if python is None:
-            fail(f"{path} is to be run by {line[0]}, which is not there")
+            fail(
+                f"{path} is to be run by {line[0]}, which is not there; install it, or correct the first line of {path}"
+            )
         return _Program(python, _options(name, line[1:]))
     if not line or not _is(_SHELL, line[0]):
         fail(f"{command[0]} is not a Python program, so its connections cannot be checked against the pins; {_PROXY}")

@@ -68,7 +68,8 @@ class Checked:
         """Why nothing could be checked; empty if there was an answer."""
         if self.look.responses:
             return ""
-        return f"{self.site.host} does not answer: {'; '.join(self.silent) or 'no address'}"
+        why = "; ".join(self.silent) or "no address"
+        return f"{self.site.host} does not answer: {why}. Check that the server runs, and its address and port"
 
     @property
     def has_header(self) -> bool:

@@ -44,6 +44,7 @@ def test_no_list_can_recover_a_host_without_a_root(tmp_path: Path) -> None:
 
 
 def test_reports_are_dropped(tmp_path: Path) -> None:
+    PinStore(tmp_path / "pins").close()
     store = ("--store", tmp_path / "pins")
     assert said("reports", "drop", "--all", *store) == {"dropped": 0, "missing": []}
     assert said("reports", "drop", "7", *store, code=1) == {"dropped": 0, "missing": [7]}
