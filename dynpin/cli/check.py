@@ -29,7 +29,7 @@ from dynpin.cli.urls import HttpsURL, host_name, https_url, request_target
 from dynpin.deploy.check import Checked, check_site
 from dynpin.deploy.lint import Circumstances, HeaderField
 from dynpin.deploy.lint.sarif import sarif
-from dynpin.deploy.observed import node_name
+from dynpin.deploy.live_fields import node_name
 from dynpin.deploy.reach import LIST_URI, CannotReach, LookOptions, site_reached
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.hosts import is_ip_literal

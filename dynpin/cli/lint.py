@@ -110,8 +110,8 @@ def lint(
     fields: list[HeaderField] = []
     if holdings is not None:
         known = holdings.circumstances(known)
-        if holdings.told:
-            about = Circumstances(told=holdings.told)
+        if holdings.observed:
+            about = Circumstances(observed=holdings.observed)
             fields.append(HeaderField(holdings.name, ENFORCE_NAME, None, about))
         if header is None and holdings.header is not None:
             header, name = str(holdings.header), holdings.header.name
@@ -167,7 +167,7 @@ def _with_chain(known: Circumstances, file: Path | None, holdings: Holdings | No
     """The circumstances with the chain of a file, or with their own certificates, and the faults of that chain."""
     if file is None and not known.certificates:
         return known
-    from dynpin.deploy.lint.holdings import chain_told  # noqa: PLC0415 - for those who have certificates
+    from dynpin.deploy.lint.holdings import observed_in_chain  # noqa: PLC0415 - for those who have certificates
     from dynpin.middleware.policy import Chain, read_chain, validated_path  # noqa: PLC0415
 
     try:
@@ -184,11 +184,11 @@ def _with_chain(known: Circumstances, file: Path | None, holdings: Holdings | No
     hosts: tuple[str, ...] = () if known.host is None else (known.host,)
     if holdings is not None and not hosts:
         hosts = holdings.inventory.hosts
-    told = (*known.told, *chain_told(chain, hosts, now))
+    observed = (*known.observed, *observed_in_chain(chain, hosts, now))
     if file is None:
-        return replace(known, told=told)
+        return replace(known, observed=observed)
     certificates = tuple(map(ssl.DER_cert_to_PEM_cert, chain.certificates))
-    return replace(known, chain_pins=pins, certificates=certificates, told=told)
+    return replace(known, chain_pins=pins, certificates=certificates, observed=observed)
 
 
 def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderField]:
@@ -202,7 +202,7 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
         # RFC 7230 §3.2.4: the encoding of bytes beyond ASCII is unknown.
         return fields_of_lines(lines.decode("latin-1"), known)
     if header is None:
-        if not (known.paths or known.nodes or known.told):
+        if not (known.paths or known.nodes or known.observed):
             fail(
                 "there is no dynpin.toml in this folder, and no header: give its value in quotes, - for lines on "
                 "stdin, or a HAR file"
