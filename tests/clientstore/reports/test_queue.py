@@ -15,7 +15,7 @@ from dynpin import Report, StoreError
 from dynpin.clientstore import PinStore, ReportQueue, enforce
 from dynpin.report import parse_report
 
-from ...scenarios import BASE, Clock
+from ...clock import BASE, Clock
 from ..inbox import Inbox
 from ..queued import HOUR, URI, a_report, by_hand, outcomes, violate
 from ..world import HOST, World

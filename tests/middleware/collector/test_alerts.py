@@ -20,7 +20,8 @@ from dynpin.middleware.collector import Alerts, ServiceSettings, open_storage
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter, State, Storage
 from dynpin.middleware.collector.worker import Channel, apprise
-from tests.middleware.collector.conftest import NOW, Clock, Inbox, Start, posted, report, vector
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW, Inbox, Start, posted, report, vector
 
 
 class Post(list[tuple[str, str]]):

@@ -17,7 +17,8 @@ from dynpin.middleware.collector.storage import (
     PendingAlert,
 )
 from dynpin.middleware.collector.storage.sql import SQLStorage
-from tests.middleware.collector.conftest import NOW, Clock
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW
 
 from ..conftest import arrival, ask, change
 from .conftest import DAY, judge
