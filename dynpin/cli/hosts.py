@@ -85,7 +85,7 @@ def list_hosts(
     else:
         _show_list(entries, now)
     for refusal in refusals:
-        say(_told(refusal, now), err=True)
+        say(_refused(refusal, now), err=True)
 
 
 def _show_list(entries: list[KnownPinnedHost], now: float) -> None:
@@ -279,7 +279,7 @@ def check(
     elif not faults:
         say(f"{path} is sound.")
         for refusal in refusals:
-            say(_told(refusal, now))
+            say(_refused(refusal, now))
     if faults:
         finding(None if as_json else "\n        ".join(faults))
 
@@ -316,7 +316,7 @@ def _count(entry: KnownPinnedHost) -> str:
     return f"{number} {entry.source} pin{'s' if number != 1 else ''}"
 
 
-def _told(refusal: Refusal, now: float) -> str:
+def _refused(refusal: Refusal, now: float) -> str:
     return f"{refusal} ({duration(now - refusal.refused_at)} ago)"
 
 

@@ -20,10 +20,10 @@ from dynpin.cli.recovery_shared import (
     FolderOption,
     KeysOption,
     PublishedOption,
+    errors_end,
     inside,
     refuse_clock,
     signers_of,
-    told,
 )
 from dynpin.deploy.recovery import (
     OFFLINE,
@@ -80,7 +80,7 @@ def init(
 
     Example: dynpin recovery init --threshold 2 --of 3
     """
-    with told():
+    with errors_end():
         made = create(folder, threshold=threshold, of=of, passphrase=passphrase(passphrase_file), now=moment(now))
         root = made.recovery("https://example.invalid/").root_text
     files = sorted(made.keys.iterdir())
@@ -141,7 +141,7 @@ def sign(
 
     Example: dynpin recovery sign dynpin.toml
     """
-    with told():
+    with errors_end():
         repository = Repository(folder)
         place = published or repository.published_to
         if place is not None:
@@ -241,7 +241,7 @@ def rotate_keys(
     if unknown:
         fail(f"{unknown[0]} is not a role; there are {', '.join(ROLES)}")
     roles = parts or [*ROLES]
-    with told():
+    with errors_end():
         repository = Repository(folder)
         place = published or repository.published_to
         if place is not None:

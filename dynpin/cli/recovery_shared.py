@@ -29,10 +29,10 @@ __all__ = [
     "FolderOption",
     "KeysOption",
     "PublishedOption",
+    "errors_end",
     "inside",
     "refuse_clock",
     "signers_of",
-    "told",
 ]
 
 FolderOption = Annotated[Path, typer.Option("--in", metavar="FOLDER", help="The folder of keys and signed files.")]
@@ -64,7 +64,7 @@ def inside(folder: Path) -> str:
 
 
 @contextmanager
-def told() -> Generator[None]:
+def errors_end() -> Generator[None]:
     """End the command if the block fails: 1 if it refused to harm clients, 2 for any other error."""
     try:
         yield

@@ -131,7 +131,7 @@ def simulate(
     played = _played(max_age, backups, population) | _happening(loss, rotation, attack, share)
     if recovery is not None:
         played["recovery"] = {"signed_after": recovery}
-    study = _study(file, played, _given(clients=clients, days=days, seed=seed), advise=advise)
+    study = _study(file, played, _typed(clients=clients, days=days, seed=seed), advise=advise)
     form = None if picture is None else _form(picture)
     if advise:
         advice = _advised(study, processes)
@@ -144,7 +144,7 @@ def simulate(
         outcomes = _outcomes(study, processes)
         print_outcomes(study, outcomes, _output(as_json=as_json, as_csv=as_csv))
         if picture is not None and form is not None:
-            from dynpin.lab.simulation.picture import draw  # noqa: PLC0415 - matplotlib takes a while
+            from dynpin.lab.simulation.curves import draw  # noqa: PLC0415 - matplotlib takes a while
 
             save(picture, draw(study, outcomes, form, dark=dark))
 
@@ -181,21 +181,21 @@ def _as_typed(refusal: str, size: Mapping[str, object], *, by_options: bool) -> 
     return refusal
 
 
-def _given(**values: object) -> dict[str, object]:
+def _typed(**values: object) -> dict[str, object]:
     return {key: value for key, value in values.items() if value is not None}
 
 
 def _played(max_age: list[str] | None, backups: int | None, population: str | None) -> dict[str, object]:
-    from dynpin.lab.simulation.reading import seconds  # noqa: PLC0415 - the command line starts without it
+    from dynpin.lab.simulation.study_table import seconds  # noqa: PLC0415 - the command line starts without it
 
-    found = _given(population=None if population is None else population.replace("-", " "))
+    found = _typed(population=None if population is None else population.replace("-", " "))
     for age in max_age or ():
         try:
             seconds(age)
         except ValueError as error:
             fail(f"--max-age {error}")
     if max_age or backups is not None:
-        found["policy"] = [_given(max_age=age, backups=backups) for age in max_age or ["30 days"]]
+        found["policy"] = [_typed(max_age=age, backups=backups) for age in max_age or ["30 days"]]
     return found
 
 
@@ -206,7 +206,7 @@ def _happening(
     if attack is not None:
         begins, _, ends = attack.partition(":")
         try:
-            events.append({"kind": "attack", "from": float(begins), "until": float(ends)} | _given(share=share))
+            events.append({"kind": "attack", "from": float(begins), "until": float(ends)} | _typed(share=share))
         except ValueError:
             fail(f"--attack {attack}: give its first and last day, such as 90:120")
     elif share is not None:

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from dynpin.cli.app import app
 from dynpin.lab.simulation import PRESETS, Risks, SitePolicy, Study, advise, picture, simulate
 from dynpin.lab.simulation.advice import Advice
-from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.study import EXAMPLE
+from dynpin.lab.simulation.study_table import DAY
 
 
 def run(*arguments: str | Path) -> Result:

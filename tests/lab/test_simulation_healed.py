@@ -31,8 +31,8 @@ from dynpin.lab.simulation import (
 )
 from dynpin.lab.simulation.calendar import Loss
 from dynpin.lab.simulation.healing import play_with_lists
-from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.study import study_of
+from dynpin.lab.simulation.study_table import DAY
 from dynpin.lab.simulation.visits import Visits
 from dynpin.lab.simulation.world import build
 from tests.lab.clients_in_turn import RecorderLedger
@@ -125,7 +125,7 @@ def test_a_client_on_real_sockets_is_healed_when_the_model_is(bank: Bank, tmp_pa
     with PinStore(tmp_path / "frozen", clock=lambda: now) as bank.store:
         bank.lock_out()
         assert bank.refused()
-        bank.settle()
+        bank.finish_looks()
         looks: list[float] = []
         while not looks or looks[-1] < signed:
             (look,) = bank.store.looks()
@@ -138,7 +138,7 @@ def test_a_client_on_real_sockets_is_healed_when_the_model_is(bank: Bank, tmp_pa
             # As in the next process: a thread of this one sleeps by the machine's clock.
             healing = Healing(bank.store)
             healing.resume()
-            bank.settle()
+            bank.finish_looks()
         assert not bank.refused(), bank.outcome()
     # In the model a look takes a second. It makes as many looks as here, and one more at the refusal.
     assert looks[-1] + len(looks) + 1 == _locked_out(signed)
