@@ -143,7 +143,7 @@ def _chosen(names: list[str]) -> list[Rule]:
     known = {rule.id: rule for rule in rules()}
     for name in names:
         if name not in known:
-            fail(f"there is no rule {name!r}; dynpin lab score --export-vectors DIR writes them all")
+            fail(f"there is no rule {name!r}; dynpin lab score --export-vectors FOLDER writes them all")
     return [rule for rule in known.values() if not names or rule.id in names]
 
 
