@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 
 from dynpin.errors import StoreError
-from dynpin.recovery import Recovery
+from dynpin.hosts import KnownPinnedHost
 
 from .background import Background, farewell
 from .enforcement import same_roots
@@ -38,11 +38,11 @@ class Healing(Background):
         super().__init__(store, "dynpin-recovery", "looking at signed lists ended; the next process continues")
         self.context = context
 
-    def ask(self, recovery: Recovery, *, may_wait: bool) -> None:
-        """Look at the list of this root, because a connection was refused; and record the request in the store.
+    def ask(self, known: KnownPinnedHost, *, may_wait: bool) -> None:
+        """Look at the list of the root of this host, because a connection was refused; record that in the store.
 
         Args:
-            recovery: the root and URI that the host has noted.
+            known: the entry whose pins were not shown.
             may_wait: whether the thread may wait for the disk.
 
         Raises:
@@ -50,7 +50,7 @@ class Healing(Background):
         """
 
         def job(connection: sqlite3.Connection) -> None:
-            ask(connection, recovery, self.store.clock())
+            ask(connection, [known], self.store.clock())
             self._begin()  # the thread waits for this transaction
 
         (self.store.database.write if may_wait else self.store.database.write_later)(job)

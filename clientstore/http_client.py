@@ -29,6 +29,9 @@ __all__ = ["ConnectionOptions", "NotedConnection", "PinnedHTTPSConnection", "Pin
 # RFC 9112 §5.2: a recipient replaces each obs-fold by a space.
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 
+# Of a header section, with the informational responses before it. http.client itself allows 100 fields in each.
+_MOST_LINES = 1000
+
 
 class ConnectionOptions(PinOptions, total=False):
     """The options of :class:`http.client.HTTPSConnection`, and :class:`~dynpin.clientstore.PinOptions`."""
@@ -43,13 +46,19 @@ class _Lines:
 
     RFC 9112 §2.2 calls such a line invalid. The parser of http.client ends the line at the CR. So if a stranger chose
     the value of a field, the rest of the value would become a field of its own.
+
+    http.client skips each "100 Continue" and reads on, so a server that sends nothing else would hold it for ever.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._left = _MOST_LINES
         self.bare_cr = False
 
     def readline(self, limit: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise http.client.HTTPException(f"more than {_MOST_LINES} lines, and no final response")
         line = self._file.readline(limit)
         self.bare_cr |= b"\r" in line.removesuffix(b"\n").removesuffix(b"\r")
         return line
@@ -71,7 +80,8 @@ class _Response(http.client.HTTPResponse):
         try:
             super().begin()
         finally:
-            self.fp = file
+            if vars(self)["fp"] is lines:  # if the answer is not HTTP, http.client has closed it, and this is None
+                self.fp = file
             self.pin_bare_cr = lines.bare_cr
 
 
@@ -92,6 +102,7 @@ class NotedConnection(http.client.HTTPConnection):
     noting: Noting | None = None
     # These names hide no private name of the base class.
     _pin_peer: Peer | None = None
+    _pin_connects = False
     _pin_tunnel: tuple[str, int] | None = None
     _pin_asked: frozenset[str] = frozenset()
     _pin_elsewhere = False
@@ -118,21 +129,25 @@ class NotedConnection(http.client.HTTPConnection):
                 and either name is pinned.
             UnenforceableContext: if the connection was not made with a hardened context; nothing was sent.
         """
-        self._pin_peer = None
+        self._pin_peer, self._pin_connects = None, True
         token = request_site.set(self._pin_site())
         try:
             super().connect()
         finally:
             request_site.reset(token)
+            self._pin_connects = False
+        self._pin_look()
+
+    def _pin_look(self) -> None:
+        """Refuse a connection that is not checked, and keep what TLS has proved."""
         if self.sock is None or is_socket(self.sock):
             return  # a test double that replays: vcrpy has no socket at all
         try:
-            peer = self._pin_proved()
+            # Kept here: with `Connection: close` the socket is gone before the response is read.
+            self._pin_peer = self._pin_proved()
         except BaseException:
             self.sock.close()
             raise
-        # Kept here: with `Connection: close` the socket is gone before the response is read.
-        self._pin_peer = peer
 
     def _pin_proved(self) -> Peer:
         site = self._pin_site()[0]
@@ -180,11 +195,14 @@ class NotedConnection(http.client.HTTPConnection):
 
     def send(self, data: Any) -> None:  # noqa: ANN401 - http.client's own
         """Like http.client's, after a check of the request's names against that of the connection."""
-        if self._pin_asked:
+        if not self._pin_connects:  # connect() sends CONNECT
             if self.sock is None and self.auto_open:
                 self.connect()
-            if self._pin_peer is not None:  # not inside connect(), which sends CONNECT
-                self.pin_names.hold(self._pin_asked, self._pin_peer.host)
+            if self._pin_peer is None:
+                self._pin_look()  # the user has set a socket
+            if self._pin_peer is not None:
+                # The user may have set `host` since the connection was made.
+                self.pin_names.hold([self._pin_site()[0], *self._pin_asked], self._pin_peer.host)
         super().send(data)
 
     def response_class(  # type: ignore[override] # it is called like the class
@@ -301,6 +319,9 @@ class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
         context: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
         options: see :class:`~dynpin.clientstore.PinOptions`.
     """
+
+    # Before any other handler for https: the first one in this order opens the URL.
+    handler_order = urllib.request.HTTPSHandler.handler_order - 1
 
     def __init__(
         self,

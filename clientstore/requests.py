@@ -164,24 +164,19 @@ class PinnedSession(requests.Session):
                 requests-mock is allowed, since it never connects.
         """
         # The session's own adapters are mounted first, in __init__.
-        made = isinstance(self.adapters.get("https://"), PinnedAdapter)
-        pinned = isinstance(adapter, PinnedAdapter) or is_adapter(adapter)
-        if made and prefix.lower().startswith("https:") and not pinned:
-            raise UnenforceableContext(
-                f"a {type(adapter).__name__} for {prefix} would connect without checking the pins: mount a "
-                "PinnedAdapter, which "
-                "takes the same options, such as max_retries="
-            )
+        if isinstance(self.adapters.get("https://"), PinnedAdapter):
+            _refuse_unpinned(prefix, adapter)
         super().mount(prefix, adapter)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - requests' own
         """Like requests'.
 
         Raises:
-            UnenforceableContext: if an adapter for http:// is not a :class:`PinnedAdapter`, and would connect to an
-                https proxy without checking its pins.
+            UnenforceableContext: if the adapter for the URL is not a :class:`PinnedAdapter`, and the URL or its proxy
+                has TLS: the connection would be made without checking the pins.
         """
         adapter = self.get_adapter(request.url or "")
+        _refuse_unpinned(request.url or "", adapter)  # `adapters` is an attribute that anybody can change
         if isinstance(adapter, HTTPAdapter) and not isinstance(adapter, PinnedAdapter):
             proxies = kwargs.get("proxies") or resolve_proxies(request, self.proxies, self.trust_env)
             proxy = select_proxy(request.url or "", proxies)
@@ -191,3 +186,11 @@ class PinnedSession(requests.Session):
                     "PinnedAdapter for http:// too"
                 )
         return super().send(request, **kwargs)
+
+
+def _refuse_unpinned(url: str, adapter: BaseAdapter) -> None:
+    if url.lower().startswith("https:") and not (isinstance(adapter, PinnedAdapter) or is_adapter(adapter)):
+        raise UnenforceableContext(
+            f"a {type(adapter).__name__} for {url} would connect without checking the pins: mount a PinnedAdapter, "
+            "which takes the same options, such as max_retries="
+        )

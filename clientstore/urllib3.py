@@ -5,32 +5,27 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Unpack
+from typing import Any, Unpack
 from weakref import WeakSet
 
 import urllib3
 import urllib3.util.ssl_ as urllib3_ssl
 from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import SSLError
-from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs, resolve_ssl_version
+from urllib3.util.ssl_ import resolve_cert_reqs
 from urllib3.util.url import parse_url
 
 from dynpin.errors import UnenforceableContext
 
 from .doubles import sockets_are_doubles
-from .enforcement import refuse_setting
+from .enforcement import Peer
 from .http_client import NotedConnection
-from .names import Names, refuse_assert_hostname
+from .names import Names
 from .options import Harden, Lease, PinOptions, hardener, split_options
 from .store import PinStore
+from .urllib3_tls import ASSERTED, LOADED, ConnectionOption, TLSOptions, refuse_assertions
 
 __all__ = ["ManagerOptions", "PinnedPools", "note_responses", "pinned_pool_manager"]
 
-_VERSIONS = ("ssl_version", "ssl_minimum_version", "ssl_maximum_version")
-# The options that urllib3 loads into a connection's context when it connects, even if others use that context.
-_LOADED = ("ca_certs", "ca_cert_dir", "ca_cert_data", "cert_file", "key_file", "key_password")
-_OF_A_SITE = ("cert_file", "key_file", "key_password")
 # A program may use many client certificates, or renew them. Only the most recently used contexts are kept.
 _CONTEXTS = 32
 
@@ -96,8 +91,8 @@ def pinned_pool_manager(
     """
     given: dict[str, Any] = {**options}
     pin_options = split_options(given)
-    _refuse_assertions(given.get("assert_hostname"), given.get("assert_fingerprint"))
-    roots = _TLS.of(given)
+    refuse_assertions(given.get("assert_hostname"), given.get("assert_fingerprint"))
+    roots = TLSOptions.of(given)
     if ssl_context is not None:
         _load_once(ssl_context, given)
     if proxy_url is not None and parse_url(proxy_url).scheme == "https" and ssl_context is not None:
@@ -172,7 +167,7 @@ class PinnedPools:
             return made
         return type("PinnedConnection", (_Connection, made), {"pin_pools": self})
 
-    def context(self, asked: _TLS) -> ssl.SSLContext | None:
+    def context(self, asked: TLSOptions) -> ssl.SSLContext | None:
         """The enforced context for the TLS options of a connection; None for urllib3's own, for a test double."""
         if asked.ssl_context is not None:
             asked.refuse_beside_a_context()
@@ -180,7 +175,7 @@ class PinnedPools:
         # Without `harden` urllib3 makes a context, and the connection is refused after it has connected.
         return None if self._harden is None or sockets_are_doubles() else self._made(asked, asked.stamps())
 
-    def _make(self, asked: _TLS, stamps: tuple[int | None, ...]) -> ssl.SSLContext:
+    def _make(self, asked: TLSOptions, stamps: tuple[int | None, ...]) -> ssl.SSLContext:
         return self.enforced(asked.context())
 
     def enforced(self, context: ssl.SSLContext) -> ssl.SSLContext:
@@ -194,74 +189,6 @@ class PinnedPools:
             self._harden(context)
             self._hardened.add(context)
         return context
-
-
-class _TLS(NamedTuple):
-    """The TLS options of a connection, as in urllib3."""
-
-    ssl_context: ssl.SSLContext | None
-    cert_reqs: int | str | None
-    ca_certs: str | None
-    ca_cert_dir: str | None
-    ca_cert_data: str | bytes | None
-    cert_file: str | None
-    key_file: str | None
-    key_password: str | None
-    ssl_version: int | str | None
-    ssl_minimum_version: ssl.TLSVersion | None
-    ssl_maximum_version: ssl.TLSVersion | None
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> _TLS:
-        asked = cls(*(options.get(name) for name in cls._fields))
-        return asked._replace(ca_certs=_expanded(asked.ca_certs), ca_cert_dir=_expanded(asked.ca_cert_dir))
-
-    def for_a_proxy(self) -> _TLS:
-        """The options for an https proxy: its context must not show the site's client certificate."""
-        return self._replace(ssl_context=None, **dict.fromkeys(_OF_A_SITE))
-
-    def stamps(self) -> tuple[int | None, ...]:
-        """The modification times of its files: a renewed file is used from the next connection on, as with urllib3."""
-        return tuple(map(_changed_at, (self.ca_certs, self.cert_file, self.key_file)))
-
-    def context(self) -> ssl.SSLContext:
-        """The context that urllib3 itself makes for these options."""
-        context = create_urllib3_context(
-            ssl_version=None if self.ssl_version is None else resolve_ssl_version(self.ssl_version),
-            ssl_minimum_version=self.ssl_minimum_version,
-            ssl_maximum_version=self.ssl_maximum_version,
-            cert_reqs=resolve_cert_reqs(self.cert_reqs),
-        )
-        if not self.load(context):
-            context.load_default_certs()
-        return context
-
-    def load(self, context: ssl.SSLContext) -> bool:
-        """Load roots and client certificate; return whether the options name any roots."""
-        if self.cert_file:
-            context.load_cert_chain(self.cert_file, self.key_file, self.key_password or _no_password)
-        if not (self.ca_certs or self.ca_cert_dir or self.ca_cert_data):
-            return False
-        try:
-            context.load_verify_locations(self.ca_certs, self.ca_cert_dir, self.ca_cert_data)
-        except OSError as error:
-            raise SSLError(error) from error
-        return True
-
-    def refuse_beside_a_context(self) -> None:
-        """Refuse options that urllib3 would set permanently in the caller's own context, which serves all pools."""
-        context = self.ssl_context
-        named = [name for name in _LOADED if getattr(self, name)]
-        if context is not None and self.cert_reqs is not None:
-            named += ["cert_reqs"] if resolve_cert_reqs(self.cert_reqs) != context.verify_mode else []
-        for name in _VERSIONS:
-            if getattr(self, name) is not None:
-                refuse_setting(name)
-        if named:
-            raise TypeError(
-                f"{named[0]}= for one pool would change your own context, which serves every host: set it there "
-                "yourself, or make another client for these requests"
-            )
 
 
 class _Pool:
@@ -284,21 +211,20 @@ class _Connection(NotedConnection, HTTPSConnection):  # type: ignore[misc] # url
     """Has an enforced context that its options cannot change for another connection."""
 
     pin_pools: PinnedPools
-    _pin_tls: _TLS
-    _pin_asserted: tuple[str | bool | None, str | None]
+    # The options by name: those of the constructor, and what was set on the connection since.
+    _pin_options: dict[str, Any]
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - urllib3's own
         # Here and not in connect(): vcrpy makes a connection of its own with these options, and may connect it later.
         # urllib3 would load the options into the context, and loosen it to compare a name itself.
-        asked = _TLS.of(options)
-        asserted = options.pop("assert_hostname", None), options.pop("assert_fingerprint", None)
-        context = self.pin_pools.context(asked)
+        asked = {name: options.get(name) for name in (*TLSOptions._fields, *ASSERTED)}
+        context = self.pin_pools.context(TLSOptions.of(asked))
+        for name in ASSERTED if context is None else asked:
+            options.pop(name, None)
         if context is not None:
-            for name in _TLS._fields:
-                options.pop(name, None)
             options["ssl_context"] = context
         super().__init__(*args, **options)  # pyright: ignore[reportUnknownMemberType] # urllib3's ssl may be None
-        self._pin_tls, self._pin_asserted = asked, asserted
+        self._pin_options = asked
         self.pin_store, self.pin_names = self.pin_pools.store, self.pin_pools.names
 
     def connect(self) -> None:
@@ -308,19 +234,33 @@ class _Connection(NotedConnection, HTTPSConnection):  # type: ignore[misc] # url
             UnenforceableContext: if urllib3 would verify other than with TLS.
             TypeError: for options that would change a context of the caller's own.
         """
-        _refuse_assertions(*self._pin_asserted, self.server_hostname or self._pin_site()[0])
-        context = self.pin_pools.context(self._pin_tls)  # again, since files may have been renewed
+        self._pin_refuse_assertions()
+        tls = TLSOptions.of(self._pin_options)
+        context = self.pin_pools.context(tls)  # again, since files may have been renewed
         if self.proxy is not None and self.proxy.scheme == "https":
             config: Any = self.proxy_config
-            asked = _TLS.of({"ssl_context": config.ssl_context}) if config.ssl_context else self._pin_tls.for_a_proxy()
+            asked = TLSOptions.of({"ssl_context": config.ssl_context}) if config.ssl_context else tls.for_a_proxy()
             proxy_context = self.pin_pools.context(asked)
-            _refuse_assertions(config.assert_hostname, config.assert_fingerprint, self.host)
+            refuse_assertions(config.assert_hostname, config.assert_fingerprint, self.host)
             self.proxy_config = config._replace(ssl_context=proxy_context, assert_hostname=None)
             if self.proxy_is_forwarding:
                 context = proxy_context
         if context is not None:
-            self.ssl_context, self.cert_reqs = context, context.verify_mode
+            self.ssl_context = context
         super().connect()
+
+    def _pin_proved(self) -> Peer:
+        self._pin_refuse_assertions()  # a class of the user's own may have set them while it connected
+        return super()._pin_proved()
+
+    def _pin_refuse_assertions(self) -> None:
+        name, fingerprint = map(self._pin_options.get, ASSERTED)
+        refuse_assertions(name, fingerprint, self.server_hostname or self._pin_site()[0])
+
+
+for _name in (*TLSOptions._fields, *ASSERTED):
+    if _name != "ssl_context":  # connect() replaces it
+        setattr(_Connection, _name, ConnectionOption(_name))
 
 
 class _Closing:
@@ -345,22 +285,13 @@ class _ProxyManager(_Closing, urllib3.ProxyManager):
 
 def _load_once(context: ssl.SSLContext, options: dict[str, Any]) -> None:
     """Load into the manager's context what urllib3 would load at each connection."""
-    asked = _TLS.of(options)
-    asked._replace(**dict.fromkeys(("cert_reqs", *_LOADED))).refuse_beside_a_context()
+    asked = TLSOptions.of(options)
+    asked._replace(**dict.fromkeys(("cert_reqs", *LOADED))).refuse_beside_a_context()
     if options.get("cert_reqs") is not None:
         context.verify_mode = resolve_cert_reqs(options["cert_reqs"])
     asked.load(context)
-    for name in ("cert_reqs", *_LOADED):
+    for name in ("cert_reqs", *LOADED):
         options.pop(name, None)
-
-
-def _refuse_assertions(name: object, fingerprint: object, verified: str | None = None) -> None:
-    refuse_assert_hostname(name, verified)
-    if fingerprint:
-        raise UnenforceableContext(
-            "assert_fingerprint= makes urllib3 switch off the verification of TLS; pin the certificate itself:  "
-            "dynpin hosts pin HOST --certificate FINGERPRINT"
-        )
 
 
 def _refuse_pyopenssl() -> None:
@@ -369,19 +300,3 @@ def _refuse_pyopenssl() -> None:
             "pins cannot be enforced on pyOpenSSL, which urllib3.contrib.pyopenssl.inject_into_urllib3() uses instead "
             "of ssl; undo that with:  urllib3.contrib.pyopenssl.extract_from_urllib3()"
         )
-
-
-def _no_password() -> NoReturn:
-    # urllib3's own message. OpenSSL would ask for the password on the terminal.
-    raise SSLError("Client private key is encrypted, password is required")
-
-
-def _expanded(path: str | None) -> str | None:
-    return path and str(Path(path).expanduser())
-
-
-def _changed_at(path: str | None) -> int | None:
-    try:
-        return Path(path).stat().st_mtime_ns if path else None
-    except OSError:
-        return None  # urllib3 reports the error when it loads the file

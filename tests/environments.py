@@ -145,6 +145,7 @@ def descriptors_of(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    # Ahead of the tests: python -m tests.environments
-    for make in (niquests_environment, green_environment, proxy_environment):
-        print(make())
+    # Ahead of the tests: python -m tests.environments, or with the names of some.
+    KNOWN = {"niquests": niquests_environment, "green": green_environment, "proxy": proxy_environment}
+    for chosen in sys.argv[1:] or KNOWN:
+        print(KNOWN[chosen]())

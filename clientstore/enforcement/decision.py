@@ -341,7 +341,7 @@ class Enforcement:
         if self.healer is None:
             return ReportedRecovery("off", noted.list_version)
         try:
-            self.healer.ask(noted.standing, may_wait=may_wait)
+            self.healer.ask(known, may_wait=may_wait)
         except StoreError as error:  # a full disk, a file that cannot be written
             logger.warning("the signed list of %s cannot be asked for: %s", known.host, error)
         except Exception:  # the connection is refused in any case

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from dynpin.hosts import KnownPinnedHost
-from dynpin.recovery import Recovery
 from dynpin.report import Report
 
 __all__ = ["Healer", "Looked", "Pins", "Reporter"]
@@ -73,8 +72,8 @@ class Reporter(Protocol):
 class Healer(Protocol):
     """Looks at signed lists: :class:`dynpin.clientstore.healing.Healing` is one."""
 
-    def ask(self, recovery: Recovery, *, may_wait: bool) -> None:
-        """Ask for a look at this root's list, because a connection was refused and the list may have new pins."""
+    def ask(self, known: KnownPinnedHost, *, may_wait: bool) -> None:
+        """Ask for a look at the list of this host's root: a connection was refused, and the list may have new pins."""
         ...
 
     def resume(self) -> None:

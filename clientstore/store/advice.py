@@ -23,7 +23,7 @@ __all__ = [
 
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_FILE = (errno.EISDIR, errno.ENOTDIR)
+_NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 # One store needs the file, its -wal, its -shm and, while it is created, the folder.
 _DESCRIPTORS = 4
 

@@ -10,19 +10,20 @@ domain down, has a limit on the hosts below it. Half of that limit is reserved f
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from dynpin.hosts import superdomains
+from dynpin.hosts import canonical_host, superdomains
 
+from .numbers import MOST_HOSTS, whole_number
 from .table import reversed_name
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
 
-__all__ = ["Bounds", "Refusal", "registrable_domain"]
+__all__ = ["Bounds", "Refusal", "bounds_of", "registrable_domain"]
 
 _EVERYWHERE = ""
 _NOTED = "source = 'header' AND origin IS NULL"
@@ -105,6 +106,23 @@ class Bounds:
             (first, last, len(first), len(first), bound),
         ).fetchall()
         return bool(deeper >= half)
+
+
+def bounds_of(max_hosts: object, max_hosts_per_domain: object, own_domains: Iterable[str]) -> Bounds:
+    """The options of a store, checked.
+
+    Raises:
+        ValueError: for a limit that is not a whole number.
+        InvalidHost: for a domain that has no canonical form.
+        TypeError: for one text in place of several domains.
+    """
+    if isinstance(own_domains, str):
+        raise TypeError(f"own_domains is a list of names, not one text: own_domains=[{own_domains!r}]")
+    return Bounds(
+        whole_number(max_hosts, "max_hosts", 0, MOST_HOSTS),
+        whole_number(max_hosts_per_domain, "max_hosts_per_domain", 0, MOST_HOSTS),
+        frozenset(map(canonical_host, own_domains)),
+    )
 
 
 def _remove_expired(connection: sqlite3.Connection, scope: str, now: float) -> None:

@@ -26,7 +26,7 @@ from .table import COLUMNS, entry_of, put, rows_by_host
 __all__ = ["Repair", "check", "repair"]
 
 _MAX_FAULTS = 20
-_OTHER_TABLES = ("overrides", "refusals", "facts", "reports", "looks", "trusted")
+_OTHER_TABLES = ("overrides", "refusals", "facts", "reports", "looks", "asked", "trusted")
 
 
 @dataclass(frozen=True, slots=True)

@@ -273,9 +273,9 @@ class Database:
 
     def _open(self) -> None:
         """Create the file if there is none, and check that it is a pin store that can be read."""
-        if regular_file(self.path) is None:
-            self._on_thread(lambda: create(self.path))
         try:
+            if regular_file(self.path) is None:
+                self._on_thread(lambda: create(self.path))
             check_head(self.path)
         except _FAULTS as error:
             raise store_error(self.path, error) from None

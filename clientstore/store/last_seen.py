@@ -32,9 +32,14 @@ class LastSeen:
     Args:
         database: the store's database.
         on_jump: what to do at a jump: "warn" or "refuse".
+
+    Raises:
+        ValueError: for another word.
     """
 
     def __init__(self, database: Database | MemoryDatabase, on_jump: ClockJump) -> None:
+        if on_jump not in ("warn", "refuse"):  # a misspelt word must not mean the opposite
+            raise ValueError(f'on_clock_jump is "warn" or "refuse", not {on_jump!r}')
         self._database = database
         self._on_jump = on_jump
         self._at: float | None = read_seen_at(database)

@@ -1,9 +1,10 @@
 """Signed lists in the store: which ones to fetch and when, and what a list changes, in one transaction.
 
-The rule: a list changes exactly the hosts that have noted its root, each version of the list once. It replaces their
-pins and never extends the time of their last header. A list that a program follows counts as preloaded by that program
-(:mod:`.static`): it replaces what was noted, but not what the user has pinned by hand or forgotten. It never changes
-static pins.
+The rule: a list changes exactly the hosts that have noted its root and were refused, each version of the list once. So
+a list that is older than a header locks out no host that its header serves well. It replaces their pins and never
+extends the time of their last header. A list that a program follows changes all hosts that have noted its root. It
+counts as preloaded by that program (:mod:`.static`): it replaces what was noted, but not what the user has pinned by
+hand or forgotten. It never changes static pins.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ __all__ = [
     "Look",
     "ask",
     "claim",
-    "drop_unnamed",
+    "drop_outdated",
     "list_expires_at",
     "looks",
     "next_look_at",
@@ -51,7 +52,7 @@ _TAKEN_OVER = 5.0
 _FAR = 2 * _DAY
 # A file that TUF's client has verified before it was stored.
 _EXPIRING = ("timestamp.json", "snapshot.json", "targets.json")
-_SELECT = "SELECT root, uri, is_followed, asked_at, attempts, looked_at, next_look_at, outcome FROM looks"
+_SELECT = "SELECT root, uri, is_followed, attempts, looked_at, next_look_at, outcome FROM looks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,6 @@ class Look:
     Attributes:
         recovery: its root, and where it is.
         is_followed: whether a program follows it; then it is fetched daily.
-        asked_at: when a connection was refused and the list might have new pins, or None.
         attempts: how many looks have changed nothing since one changed pins.
         looked_at: when it was last fetched, or None.
         next_look_at: when it is fetched next; None until the next refusal.
@@ -70,7 +70,6 @@ class Look:
 
     recovery: Recovery
     is_followed: bool
-    asked_at: float | None
     attempts: int
     looked_at: float | None
     next_look_at: float | None
@@ -92,23 +91,28 @@ def _look(row: tuple[Any, ...]) -> Look:
     return Look(Recovery(root, uri), bool(is_followed), *rest)
 
 
-def ask(connection: sqlite3.Connection, recovery: Recovery, now: float) -> None:
-    """Record that a connection was refused and the list of this root may have new pins."""
-    drop_unnamed(connection, now)
-    connection.execute(
-        "INSERT INTO looks VALUES (?, ?, 0, ?, 0, NULL, ?, NULL, NULL) ON CONFLICT (root, uri) DO UPDATE SET"
-        " attempts = CASE WHEN asked_at BETWEEN ? AND ? THEN attempts ELSE 0 END, asked_at = excluded.asked_at,"
-        " next_look_at ="
-        " min(ifnull(next_look_at, 1e18), CASE WHEN looked_at BETWEEN ? AND ? THEN looked_at + ? ELSE ? END)",
-        (recovery.root, recovery.uri, now, now, now - _DAY, now, now - _SOONEST, now, _SOONEST, now),
-    )
+def ask(connection: sqlite3.Connection, entries: Iterable[KnownPinnedHost], now: float) -> None:
+    """Record that connections to these hosts were refused, and that the lists of their roots may have new pins."""
+    drop_outdated(connection, now)
+    for entry in entries:
+        if entry.recovery is None or entry.recovery.standing is None:
+            continue
+        root, uri = entry.recovery.standing.root, entry.recovery.standing.uri
+        connection.execute(
+            "INSERT INTO looks VALUES (?, ?, 0, 0, NULL, ?, NULL, NULL) ON CONFLICT (root, uri) DO UPDATE SET"
+            " attempts = CASE WHEN EXISTS (SELECT 1 FROM asked WHERE (root, uri) = (looks.root, looks.uri))"
+            " THEN attempts ELSE 0 END, next_look_at ="
+            " min(ifnull(next_look_at, 1e18), CASE WHEN looked_at BETWEEN ? AND ? THEN looked_at + ? ELSE ? END)",
+            (root, uri, now, now - _SOONEST, now, _SOONEST, now),
+        )
+        connection.execute("INSERT OR REPLACE INTO asked VALUES (?, ?, ?, ?)", (entry.host, root, uri, now))
 
 
 def register(connection: sqlite3.Connection, recovery: Recovery, name: str, data: bytes, now: float) -> None:
     """Fetch a list daily from now on, with a FIRST_ROOT or a SIGNING_KEY that is trusted."""
     connection.execute("INSERT OR IGNORE INTO trusted VALUES (?, ?, ?)", (recovery.root, name, data))
     connection.execute(
-        "INSERT INTO looks VALUES (?, ?, 1, NULL, 0, NULL, ?, NULL, NULL)"
+        "INSERT INTO looks VALUES (?, ?, 1, 0, NULL, ?, NULL, NULL)"
         " ON CONFLICT (root, uri) DO UPDATE SET is_followed = 1, next_look_at = ifnull(next_look_at, ?)",
         (recovery.root, recovery.uri, now, now),
     )
@@ -182,15 +186,14 @@ def record(
         the hosts whose pins have changed.
     """
     of_look = (look.recovery.root, look.recovery.uri)
-    row = connection.execute("SELECT asked_at FROM looks WHERE root = ? AND uri = ?", of_look).fetchone()
-    if row is None:
+    drop_outdated(connection, now)
+    if not connection.execute("SELECT 1 FROM looks WHERE (root, uri) = (?, ?)", of_look).fetchone():
         return ()  # the host that asked was forgotten, and the trusted files with it
-    asked_at: float | None = row[0]  # not look.asked_at: a connection may have been refused during the look
     changed: tuple[str, ...] = ()
     if seen is not None and not _trust(connection, look, before, seen):
         return ()  # another process was first, and has stored its result
     if seen is not None and seen.pins is not None:
-        changed = tuple(_apply(connection, look.recovery.root, seen.pins, seen.list_version, now))
+        changed = tuple(_apply(connection, look, seen.pins, seen.list_version, now))
         # Depends on who follows the list, not on who looks now: this may be a look by hand.
         if look.is_followed:
             changed += _preload(connection, look.recovery, seen.pins, seen.list_version, now)
@@ -198,20 +201,18 @@ def record(
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         which = f"version {seen.list_version} of the list" if seen.dated is None else f"the list of {seen.dated}"
         problem = f"{which} gave {names} other pins" if changed else f"{which} is no news"
-    is_over = bool(changed) or asked_at is None or not 0 <= now - asked_at < _DAY
+    # A host may have asked during the look, or may wait for a later list.
+    connection.executemany("DELETE FROM asked WHERE host = ?", [(host,) for host in changed])
+    is_over = not connection.execute("SELECT 1 FROM asked WHERE (root, uri) = (?, ?)", of_look).fetchone()
     is_sound = seen is not None and seen.pins is not None
     attempts = 0 if changed or (is_over and is_sound) else look.attempts + 1
-    again = now + min(_SOONEST * 2.0 ** min(look.attempts, 10), _HOUR)
+    again = now + min(_SOONEST * 2.0 ** min(0 if changed else look.attempts, 10), _HOUR)
     if is_over:
         again = now + (_DAY * random.uniform(0.9, 1.1) if is_sound else _HOUR)  # noqa: S311 - against a crowd at one time
     connection.execute(
-        "UPDATE looks SET asked_at = ?, attempts = ?, looked_at = ?, next_look_at = ?, leased_until = NULL, outcome = ?"
+        "UPDATE looks SET attempts = ?, looked_at = ?, next_look_at = ?, leased_until = NULL, outcome = ?"
         " WHERE root = ? AND uri = ?",
-        (
-            *(None if changed else asked_at, attempts, now),
-            *(None if is_over and not look.is_followed else again, problem),
-            *of_look,
-        ),
+        (attempts, now, None if is_over and not look.is_followed else again, problem, *of_look),
     )
     return changed
 
@@ -232,19 +233,33 @@ def _trust(connection: sqlite3.Connection, look: Look, before: Mapping[str, byte
     return True
 
 
-def drop_unnamed(connection: sqlite3.Connection, now: float) -> None:
-    """Delete the lists that no living host names and nobody follows, with their addresses (RFC 7469 §5)."""
+def drop_outdated(connection: sqlite3.Connection, now: float) -> None:
+    """Delete the requests that no longer count, and the lists that no living host names and nobody follows.
+
+    A request counts for a day, while the root of its host lives. The addresses of the lists go too (RFC 7469 §5).
+    """
+    lives = "ifnull(recovery_until, ifnull(expires_at, 1e18)) >= ?"
     connection.execute(
-        "DELETE FROM looks WHERE NOT is_followed AND NOT EXISTS (SELECT 1 FROM hosts WHERE recovery_root = looks.root"
-        " AND ifnull(recovery_until, ifnull(expires_at, 1e18)) >= ?)",
+        "DELETE FROM asked WHERE asked_at <= ? OR asked_at > ? OR NOT EXISTS"  # noqa: S608 - of this function
+        f" (SELECT 1 FROM hosts WHERE host = asked.host AND recovery_root = asked.root AND {lives})",
+        (now - _DAY, now, now),
+    )
+    connection.execute(
+        "DELETE FROM looks WHERE NOT is_followed AND NOT EXISTS"  # noqa: S608 - of this function
+        f" (SELECT 1 FROM hosts WHERE recovery_root = looks.root AND {lives})",
         (now,),
     )
     connection.execute("DELETE FROM trusted WHERE root NOT IN (SELECT root FROM looks)")
 
 
-def _apply(connection: sqlite3.Connection, root: bytes, pins: PinList, version: int, now: float) -> Iterator[str]:
-    """Replace the pins of the hosts that have noted this root by those of the list."""
-    rows = connection.execute(f"SELECT {COLUMNS} FROM hosts WHERE recovery_root = ?", (root,)).fetchall()  # noqa: S608
+def _apply(connection: sqlite3.Connection, look: Look, pins: PinList, version: int, now: float) -> Iterator[str]:
+    """Replace the pins of the hosts that have noted this root, and have asked, by those of the list."""
+    root, uri = look.recovery.root, look.recovery.uri
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM hosts WHERE recovery_root = ?"  # noqa: S608 - constants
+        " AND (? OR host IN (SELECT host FROM asked WHERE (root, uri) = (?, ?)))",
+        (root, look.is_followed, root, uri),
+    ).fetchall()
     for entry in map(entry_of, rows):
         listed, noted = pins.hosts.get(entry.host), entry.recovery
         if listed is None or noted is None or entry.source == "static" or entry.is_released(now):

@@ -6,6 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from dynpin.errors import StoreError
+
 __all__ = ["IN_MEMORY", "default_path", "store_path"]
 
 IN_MEMORY = ":memory:"
@@ -22,12 +24,19 @@ def default_path() -> Path:
 
 
 def store_path(path: str | os.PathLike[str] | None, partition: str | None) -> Path | None:
-    """The file of a store, its links resolved; None for a store in memory."""
+    """The file of a store, its links resolved; None for a store in memory.
+
+    Raises:
+        StoreError: for a text that cannot name a file.
+    """
     if path is not None and os.fspath(path) == IN_MEMORY:
         return None
-    file = default_path() if path is None else Path(path)
+    file = default_path() if path is None else Path(os.fsdecode(path))
     if partition is not None:
         # A partition may be any text, so the file is named by its hash. The text itself is deliberately not stored.
-        digest = hashlib.sha256(partition.encode()).hexdigest()[:32]
+        digest = hashlib.sha256(partition.encode(errors="surrogatepass")).hexdigest()[:32]
         file = file.with_name(f"{file.stem}.{digest}{file.suffix}")
-    return Path(os.path.realpath(file))
+    try:
+        return Path(os.path.realpath(file))
+    except ValueError as error:  # a zero byte, or half of a surrogate pair
+        raise StoreError(f"the pin store {str(file)!r} cannot be the name of a file: {error}") from None

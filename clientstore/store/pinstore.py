@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost, OnExpiry, applicable, canonical_host
@@ -19,12 +19,13 @@ from dynpin.pins import Pin
 from dynpin.validation import Validation, validate
 
 from .advice import store_error
-from .bounds import Bounds, Refusal
+from .bounds import Refusal, bounds_of
 from .database import Database
 from .last_seen import ClockJump, LastSeen
 from .lists import Look, looks
 from .looking import follow
 from .memory import MemoryDatabase
+from .numbers import MOST_SECONDS, checked_clock, whole_number
 from .paths import IN_MEMORY, store_path
 from .state import LookUp, State
 from .static import merge, preload, static_entry
@@ -43,7 +44,7 @@ class PinStore:
     """The Known Pinned Hosts of a client, in one SQLite file that threads and processes can share.
 
     When :meth:`note` returns noted, updated or removed, the change is on the disk, except a move of the expiry by less
-    than 1 % of max-age. The next look-up sees other processes' writes. A store may be used across :func:`os.fork`.
+    than 1 % of max-age. The next look-up sees other processes' writes. A store can be used across :func:`os.fork`.
 
     Args:
         path: the file; None for ``$DYNPIN_STORE``, else ``pins.sqlite`` in the user's data folder. It is created with
@@ -63,11 +64,12 @@ class PinStore:
     Attributes:
         path: the file, resolved; ``":memory:"`` for :meth:`private`.
         is_default: whether it is the user's own store.
-        clock: the argument.
+        clock: the argument, with each time checked: one outside the years 1 to 9999 raises StoreError.
         database: the database behind the store, for the other parts of this package.
 
     Raises:
         StoreError: if the file cannot be opened; the message says how to recover.
+        ValueError: for a limit that is not a whole number, or an option with another value.
     """
 
     def __init__(
@@ -85,14 +87,14 @@ class PinStore:
         file = store_path(path, partition)
         self.path: Path | str = IN_MEMORY if file is None else file
         self.is_default = path is None and partition is None
-        self.clock = clock
-        self.max_max_age = max_max_age
+        self.clock = checked_clock(clock)
+        self.max_max_age = whole_number(max_max_age, "max_max_age", 1, MOST_SECONDS)
         self.on_clock_jump: ClockJump = on_clock_jump
-        self._bounds = Bounds(max_hosts, max_hosts_per_domain, frozenset(map(canonical_host, own_domains)))
+        self._bounds = bounds_of(max_hosts, max_hosts_per_domain, own_domains)
         self.database = MemoryDatabase() if file is None else Database(file)
         try:
             self._last_seen = LastSeen(self.database, on_clock_jump)
-            self._last_seen.look(clock(), wait=True)
+            self._last_seen.look(self.clock(), wait=True)
             self.database.rest()  # so that a server can fork its workers after this in any way
         except BaseException:
             self.database.close()
@@ -110,6 +112,9 @@ class PinStore:
     def rest(self) -> None:
         """Close the file for now; the next use opens it again."""
         self.database.rest()
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(f"a PinStore cannot be pickled or copied: open PinStore({str(self.path)!r}) where you need it")
 
     def __enter__(self) -> Self:
         return self
@@ -175,8 +180,7 @@ class PinStore:
 
     def entry(self, host: str) -> KnownPinnedHost | None:
         """The host's own entry, alive or expired, or None; for a person to read. Raises as :meth:`known_host`."""
-        name = canonical_host(host)
-        return own_entry(self._entries(name), name)
+        return own_entry(self._entries(name := canonical_host(host)), name)
 
     def hosts(self, *, include_expired: bool = False) -> list[KnownPinnedHost]:
         """All Known Pinned Hosts, sorted by name; expired ones only if `include_expired`. Raises StoreError."""
@@ -202,8 +206,7 @@ class PinStore:
         return int(count)
 
     def __bool__(self) -> bool:
-        # True for an empty store too: `store or PinStore()` must not replace it.
-        return True
+        return True  # for an empty store too: `store or PinStore()` must not replace it
 
     @property
     def read_only(self) -> bool:
@@ -291,7 +294,6 @@ class PinStore:
                 so a warning is logged. A pin survives a renewal that keeps the key.
             include_subdomains: whether every subdomain is covered too.
             report_uri: where violations are reported.
-            expires_at: seconds since the epoch, UTC; None for never.
             expires_at: seconds since the epoch, UTC; None never expires.
             on_expiry: ``"release"`` the host when the pins have expired, as Android does; or ``"refuse"`` it.
 
@@ -360,8 +362,7 @@ class PinStore:
             InvalidHost: for a name that has no canonical form.
             StoreError: if the file cannot be written.
         """
-        name, now = canonical_host(host), self.clock()
-        return self.database.write(partial(forget_entry, host=name, now=now))
+        return self.database.write(partial(forget_entry, host=canonical_host(host), now=self.clock()))
 
     def follow(self, uri: str, root: bytes | str | os.PathLike[str], *, context: ssl.SSLContext | None = None) -> Look:
         """Use the pins of a signed list before the first visit. It is fetched now if it is due, and then daily.

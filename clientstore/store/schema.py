@@ -62,7 +62,6 @@ CREATE TABLE looks (
     root BLOB NOT NULL,
     uri TEXT NOT NULL,
     is_followed INTEGER NOT NULL,           -- by a program: fetched daily; else only after a refusal
-    asked_at REAL,                          -- the time of the last refused connection
     attempts INTEGER NOT NULL,
     looked_at REAL,
     next_look_at REAL,
@@ -70,6 +69,14 @@ CREATE TABLE looks (
     outcome TEXT,
     PRIMARY KEY (root, uri)
 ) WITHOUT ROWID;
+-- The hosts that were refused, and the list that may have new pins for each: it changes these hosts only.
+CREATE TABLE asked (
+    host TEXT PRIMARY KEY,
+    root BLOB NOT NULL,
+    uri TEXT NOT NULL,
+    asked_at REAL NOT NULL                  -- the time of the last refused connection
+) WITHOUT ROWID;
+CREATE INDEX asked_by_list ON asked (root, uri);
 -- The trusted files of each root: those of TUF's client, or a signing key and the date of its last list.
 CREATE TABLE trusted (root BLOB NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (root, name));
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;

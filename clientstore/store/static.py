@@ -17,10 +17,10 @@ from typing import Any
 
 from dynpin.hosts import KnownPinnedHost, OnExpiry, canonical_host, is_ip_literal
 from dynpin.pins import Pin
-from dynpin.report import FIRST_SECOND, LAST_SECOND
 
 from .database import Database
 from .memory import MemoryDatabase
+from .numbers import time_of
 from .table import ALIVE, COLUMNS, MARKS, Select, delete, entry_of, put, row_of, selecting
 
 __all__ = ["merge", "preload", "preload_within", "static_entry"]
@@ -56,10 +56,13 @@ def static_entry(
         raise ValueError(f"{name} is an IP address: only host names are pinned (RFC 7469 §2.3.3)")
     if not kept and not exact:
         raise ValueError(f"a static pin for {name} needs at least one pin")
-    if any(len(digest) != 32 for digest in exact):
+    if not all(isinstance(digest, bytes) and len(digest) == 32 for digest in exact):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"a certificate of {name} is named by the 32 bytes of its SHA-256, not by its text")
-    if expires_at is not None and not FIRST_SECOND <= expires_at <= LAST_SECOND:
-        raise ValueError(f"expires_at of {name} is {expires_at!r}, not a time within the years 1 to 9999")
+    ends_at = None if expires_at is None else time_of(expires_at, f"expires_at of {name}")
+    if not all(isinstance(pin, Pin) for pin in kept):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"a pin of {name} is not a Pin: make one with Pin.from_base64()")
+    if include_subdomains not in (False, True):
+        raise ValueError(f"include_subdomains of {name} is True or False, not {include_subdomains!r}")
     if on_expiry not in ("release", "refuse"):
         raise ValueError(f'on_expiry of {name} is "release" or "refuse", not {on_expiry!r}')
     if report_uri is not None and not isinstance(report_uri, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -71,7 +74,7 @@ def static_entry(
             name,
         )
     return KnownPinnedHost(
-        name, kept, include_subdomains, report_uri, noted_at, expires_at, "static", exact, on_expiry, origin
+        name, kept, include_subdomains, report_uri, noted_at, ends_at, "static", exact, on_expiry, origin
     )
 
 
@@ -166,15 +169,18 @@ def _checked(entry: KnownPinnedHost) -> KnownPinnedHost:
         ValueError: if not.
     """
     times = [entry.noted_at] if entry.expires_at is None else [entry.noted_at, entry.expires_at]
+    for moment in times:
+        time_of(moment, f"a time of {entry.host}")
     sound = (  # do not rely on the declared types
         canonical_host(entry.host) == entry.host
         and not is_ip_literal(entry.host)
         and type(entry.source) is str
         and entry.source in ("header", "static")
         and str(entry.on_expiry) in ("release", "refuse")
-        and all(FIRST_SECOND <= moment <= LAST_SECOND for moment in times)
+        and entry.include_subdomains in (False, True)
         and bool(entry.pins or entry.certificates)
-        and all(len(digest) == 32 for digest in entry.certificates)
+        and all(isinstance(pin, Pin) for pin in entry.pins)  # pyright: ignore[reportUnnecessaryIsInstance]
+        and all(isinstance(digest, bytes) and len(digest) == 32 for digest in entry.certificates)  # pyright: ignore[reportUnnecessaryIsInstance]
     )
     if not sound:
         raise ValueError(f"{entry!r} is not an entry that a store can hold")

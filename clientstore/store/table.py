@@ -80,7 +80,7 @@ def row_of(entry: KnownPinnedHost) -> HostRow:
         certificates=b"".join(entry.certificates),
         include_subdomains=int(entry.include_subdomains),
         report_uri=None if entry.report_uri is None else _text(entry.report_uri),
-        noted_at=float(entry.noted_at),
+        noted_at=_seconds(entry.noted_at),
         expires_at=_time(entry.expires_at),
         source=_text(entry.source),
         on_expiry=_text(entry.on_expiry),
@@ -91,7 +91,7 @@ def row_of(entry: KnownPinnedHost) -> HostRow:
         list_version=None if noted is None else noted.list_version,
         offered_root=None if offered is None else offered.root,
         offered_uri=None if offered is None else offered.uri,
-        offered_at=None if noted is None else noted.offered_at,
+        offered_at=None if noted is None else _time(noted.offered_at),
         reversed=reversed_name(entry.host),
     )
     return HostRow(*row[:-1], digest=_digest(row))
@@ -187,7 +187,11 @@ def _text(value: _TextT) -> _TextT:
 
 
 def _time(value: float | None) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None else _seconds(value)
+
+
+def _seconds(value: float) -> float:
+    return float(value) + 0.0  # -0.0 becomes the plain zero that SQLite keeps: the digest has the sign
 
 
 def _digest(row: HostRow) -> bytes:

@@ -12,7 +12,7 @@ from dynpin.noting import Noting, note
 from dynpin.pins import Pin
 
 from .bounds import Bounds
-from .lists import drop_unnamed
+from .lists import drop_outdated
 from .table import ALIVE, delete, entry_of, host_and_superdomains, put
 
 __all__ = ["forget_entry", "note_header", "own_entry"]
@@ -45,7 +45,7 @@ def note_header(
         if refusal is not None:
             return Noting("ignored", str(refusal), "2.3.3")
         # A host that is noted anew was not refused: an older request for its list does not concern this header.
-        drop_unnamed(connection, now)
+        drop_outdated(connection, now)
         put(connection, [entry])
     return noting
 
@@ -54,7 +54,7 @@ def forget_entry(connection: sqlite3.Connection, host: str, now: float) -> bool:
     """Remove a host's own entry and its recovery data; True if it was alive (RFC 7469 §2.7)."""
     rows = connection.execute(f"SELECT origin, {ALIVE} FROM hosts WHERE host = ?", (now, host)).fetchall()  # noqa: S608
     delete(connection, host)
-    drop_unnamed(connection, now)
+    drop_outdated(connection, now)
     if rows and rows[0][0] is not None:
         connection.execute("INSERT OR IGNORE INTO overrides VALUES (?)", (host,))
     return bool(rows and rows[0][1])

@@ -19,7 +19,7 @@ from dynpin.cli.collect_status import status
 from dynpin.cli.collect_tokens import app as tokens_app
 from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
 from dynpin.cli.consoles import table_console
-from dynpin.cli.errors import fail, lacking
+from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.errors import PolicyError, StoreError
@@ -268,14 +268,23 @@ def prune(
     config: ConfigFile = None,
     days: Annotated[float | None, typer.Option(help="Keep reports for this many days.", min=0)] = None,
     megabytes: Annotated[int | None, typer.Option(help="Keep at most this much in total.", min=1)] = None,
+    accept_clock: Annotated[
+        bool,
+        typer.Option("--accept-clock", help="The clock of this machine is right, though it jumped ahead."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete old reports now. A running collector does this every hour.
+
+    If the clock jumped a week or more ahead, old reports are kept until it has stood for three days, or you accept it.
+    Then the exit code is 1.
 
     Example: dynpin collect prune --storage reports.sqlite --days 90
     """
     from dynpin.middleware.collector import Retention  # noqa: PLC0415
     from dynpin.middleware.collector.reserve import with_reserve  # noqa: PLC0415
+    from dynpin.middleware.collector.worker import ClockJump  # noqa: PLC0415
+    from dynpin.middleware.collector.worker import prune as prune_storage  # noqa: PLC0415
 
     settings = settings_of(context, storage, config).settings
     retention = Retention(
@@ -283,15 +292,17 @@ def prune(
         (megabytes or settings.keep_megabytes) * 2**20,
     )
 
-    def work() -> Pruned:
+    def work() -> tuple[Pruned, ClockJump | None]:
         with open_storage(settings.storage, must_exist=True) as kept:
-            return kept.prune(retention)
+            return prune_storage(kept, retention, time.time(), accept_clock=accept_clock)
 
-    pruned = with_reserve(settings.storage, work) if isinstance(settings.storage, Path) else work()
+    pruned, jump = with_reserve(settings.storage, work) if isinstance(settings.storage, Path) else work()
     if as_json:
         print_json(asdict(pruned))
     else:
         say(f"{pruned.reports} reports and {pruned.groups} groups deleted")
+    if jump is not None:
+        finding(str(jump))
 
 
 @app.command("migrate")

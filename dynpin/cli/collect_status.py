@@ -24,28 +24,39 @@ _PATIENCE_S = 5.0
 def status(
     context: typer.Context, storage: StorageOption = None, config: ConfigFile = None, as_json: JsonOption = False
 ) -> None:
-    """Say whether reports can be stored, how many wait for a verdict, and which alert channels fail.
+    """Say whether reports can be stored, what waits for a verdict, which alert channels fail, and if the clock jumped.
 
     Example: dynpin collect status --storage reports.sqlite
     """
     from dynpin.middleware.collector.storage import HOUR, Filter  # noqa: PLC0415
+    from dynpin.middleware.collector.worker import clock_jump  # noqa: PLC0415
 
     with open_storage(settings_of(context, storage, config).settings.storage, must_exist=True) as kept:
         fault = _fault(kept)
         accepted = kept.accepted(int(time.time() // HOUR))
         waiting = sum(groups for verdict, groups, _ in kept.tally(Filter(), "verdict", 100) if not verdict)
         failing = {note.name: rfc3339(note.failing_since) for note in kept.channels() if note.failing_since is not None}
+        jump = clock_jump(kept)
     if as_json:
         print_json(
-            {"fault": fault, "accepted_this_hour": accepted, "groups_not_judged": waiting, "failing_channels": failing}
+            {
+                "fault": fault,
+                "accepted_this_hour": accepted,
+                "groups_not_judged": waiting,
+                "failing_channels": failing,
+                "clock_jump": None if jump is None else {"before": rfc3339(jump.before), "after": rfc3339(jump.after)},
+            }
         )
     else:
         say(f"storage   {fault or 'reports can be stored'}")
-        say(f"accepted  {sum(accepted.values()):,} reports in this hour, of {len(accepted)} tokens")
+        of = f", of {len(accepted)} token{'' if len(accepted) == 1 else 's'}" if accepted else ""
+        say(f"accepted  {sum(accepted.values()):,} reports in this hour{of}")
         say(f"waiting   {waiting:,} groups for their verdict")
         for name, since in failing.items():
             say(f"alerts    {name} has taken no message since {since}; the log of the worker says why")
-    if fault or failing:
+        if jump is not None:
+            say(f"clock     {jump}")
+    if fault or failing or jump:
         raise typer.Exit(1)
 
 

@@ -165,7 +165,7 @@ def _check_ages(max_age: int | None, expires: datetime | None, now: float) -> No
             "allow_long_max_age = true"
         )
     if expires is not None and expires.replace(tzinfo=UTC).timestamp() <= now:
-        fail(f"--expires {expires:%Y-%m-%d} is past: no client would enforce these pins. Name a later day")
+        fail(f"--expires {expires.date()} is past: no client would enforce these pins. Name a later day")
 
 
 def _check_signing(form: str, key: Path | None, passphrase_file: Path | None) -> None:

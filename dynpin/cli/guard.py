@@ -221,7 +221,10 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
                 f"{kept} is the history of {history.host}, and {inventory.path} is about {', '.join(inventory.hosts)}: "
                 "name the history and the inventory of one site, with --history and --inventory"
             )
-        return _Sent(history, inventory.hosts, built.header, ())
+        # A history without a header does not say what clients hold.
+        is_recorded = any(isinstance(event, Published) for event in history.events)
+        silent = f"what was sent so far: {kept} has no header (dynpin rotate record)"
+        return _Sent(history, inventory.hosts, built.header, () if is_recorded else (silent,), is_recorded=is_recorded)
     if inventory.state is not None:
         unseen = "what was sent before the nodes shared their state: no history is kept (dynpin rotate record)"
         history = as_sent(History(inventory.hosts[0]), inventory)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +57,7 @@ def recover(
     from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - `dynpin hosts` starts without it
 
     with existing_store(store) as pins:
-        wanted = list(_roots(pins, host))
+        wanted = _with_root(pins, host)
         if not wanted:
             if as_json:
                 print_json([])
@@ -67,14 +66,10 @@ def recover(
                 "its owner whether its new key is right, before you forget the pins"
             )
 
-        def job(connection: sqlite3.Connection) -> None:
-            for recovery in wanted:
-                ask(connection, recovery, pins.clock())
-
-        pins.database.write(job)
+        pins.database.write(lambda connection: ask(connection, wanted, pins.clock()))
         done: list[dict[str, object]] = []
         problems: list[str] = []
-        for look in [each for each in pins.looks() if each.recovery in wanted]:
+        for look in [each for each in pins.looks() if each.recovery in wanted.values()]:
             changed = look_at(pins.database, look, pins.clock, source=source, context=tls_context(ca))
             after = next(each for each in pins.looks() if each.recovery == look.recovery)
             text = f"{source or look.recovery.uri}: {after.outcome}"
@@ -90,15 +85,18 @@ def recover(
         finding("\n        ".join(problems))
 
 
-def _roots(pins: PinStore, host: str | None) -> Iterator[Recovery]:
+def _with_root(pins: PinStore, host: str | None) -> dict[KnownPinnedHost, Recovery]:
+    """The entries that a list may change, each with its root."""
     if host is None:
         known: Iterable[KnownPinnedHost] = pins.each()
     else:
         entry = pins.known_host(canonical_host(host))
         known = [] if entry is None else [entry]
-    yield from dict.fromkeys(
-        entry.recovery.standing for entry in known if entry.recovery is not None and entry.recovery.standing is not None
-    )
+    return {
+        entry: entry.recovery.standing
+        for entry in known
+        if entry.recovery is not None and entry.recovery.standing is not None
+    }
 
 
 def follow(

@@ -35,6 +35,10 @@ AgentOption = Annotated[
     list[str] | None,
     typer.Option("--agent", help="dynpin, chromium, firefox or wget2. Repeatable.", show_default=False),
 ]
+ScenarioOption = Annotated[
+    list[str] | None,
+    typer.Option("--scenario", help="Only this scenario, by name or number. Repeatable.", show_default=False),
+]
 
 
 @app.command(name="list")
@@ -96,7 +100,7 @@ def run(
     if everything:
         if picture is not None:
             fail("--picture draws one scenario: give its NAME; the pictures of all are in the report (--html FILE)")
-        _run_all(agent, processes, html, as_json=as_json)
+        _run_all(list(_scenarios().values()), agent, processes, html, as_json=as_json)
         return
     if html is not None:
         fail("--html goes with --all")
@@ -124,11 +128,12 @@ def report(
     file: Annotated[Path, typer.Argument(metavar="FILE.html", help="Where the report is written.")] = Path(
         "dynpin-lab.html"
     ),
+    scenario: ScenarioOption = None,
     agent: AgentOption = None,
     processes: ProcessesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Play all, and write two HTML pages about them.
+    """Play all scenarios, or those that you name, and write two HTML pages about them.
 
     FILE.html has every picture: to read, to print, to hand out. FILE-explorer.html shows the stories step by step in a
     browser, with two clients side by side. Neither needs a network.
@@ -137,7 +142,8 @@ def report(
     """
     if file.suffix.lower() not in (".html", ".htm"):
         fail(_NOT_A_PAGE.format(file))
-    _run_all(agent, processes, file, as_json=as_json)
+    chosen = {each.name: each for each in map(_named, scenario)} if scenario else _scenarios()
+    _run_all(list(chosen.values()), agent, processes, file, as_json=as_json)
 
 
 app.command(name="proxy")(proxy.proxy)
@@ -149,27 +155,27 @@ app.command(name="site")(lab_site.site)
 # -- playing -----------------------------------------------------------------------------------------------------------
 
 
-def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, *, as_json: bool) -> None:
-    known = _scenarios()
+def _run_all(
+    chosen: list[Scenario], agent: list[str] | None, processes: int | None, html: Path | None, *, as_json: bool
+) -> None:
     explorer = None if html is None else html.with_name(f"{html.stem}-explorer{html.suffix}")
     for page in (html, explorer):
         if page is not None:
             check_place(page)
-    playings = _played(list(known.values()), _agents(agent) if agent else None, processes)
+    playings = _played(chosen, _agents(agent) if agent else None, processes)
     if as_json:
         print_json([playing.to_dict() for playing in playings])
     else:
         from dynpin.cli.lab_timeline import show_table  # noqa: PLC0415 - beside what is shown
 
-        show_table(text_console(_WIDTH), list(known.values()), playings)
+        show_table(text_console(_WIDTH), chosen, playings)
     if html is not None and explorer is not None:
         from dynpin.lab.explorer import write_explorer  # noqa: PLC0415 - both need jinja2
         from dynpin.lab.handout import write_handout  # noqa: PLC0415
 
-        stories = list(known.values())
-        save(html, write_handout(stories, playings, explorer=quote(explorer.name)))
-        say(f"\n{html}: {len(playings)} playings of {len(known)} scenarios", err=as_json)
-        save(explorer, write_explorer(stories, playings, handout=quote(html.name)))
+        save(html, write_handout(chosen, playings, explorer=quote(explorer.name)))
+        say(f"\n{html}: {len(playings)} playings of {len(chosen)} scenarios", err=as_json)
+        save(explorer, write_explorer(chosen, playings, handout=quote(html.name)))
         say(f"{explorer}: the same, step by step in a browser", err=as_json)
     _finish(playings)
 

@@ -16,6 +16,8 @@ def check_place(file: Path) -> None:
         fail(f"{file.parent}: no such folder; make it first, or name another one")
     if file.is_dir():
         fail(f"{file}: a folder; name a file in it")
+    if file.is_symlink() and not file.exists():
+        fail(f"{file}: a link that leads to no file; name another one")
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         fail(f"{file}: no permission to write it; name a file in a folder of your own")
 

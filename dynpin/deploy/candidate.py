@@ -19,11 +19,13 @@ from dynpin.middleware.policy import (
     covers,
     read_chain,
     read_file,
+    trust_anchors,
     without_root,
 )
 from dynpin.pins import Pin
 
 from .guard import Reason, Verdict, guard
+from .handshake import refusal
 from .rotation import History
 
 __all__ = ["Candidate", "examine", "key_fault", "made_now"]
@@ -65,8 +67,13 @@ class Candidate:
         return cls(path, data, chain, key)
 
     def is_of_another_site(self, hosts: Sequence[str]) -> bool:
-        """Whether the certificate is for none of these hosts, and for no name below one of their wildcards."""
-        names = self.chain.names or ()
+        """Whether the certificate is for none of these hosts, and for no name below one of their wildcards.
+
+        A certificate without alternative names is of no use to any site: that is a fault, and not another site.
+        """
+        names = self.chain.names
+        if names is None:
+            return False
         return not any(covers(names, host) for host in hosts) and not any(covers(hosts, name) for name in names)
 
 
@@ -99,7 +106,9 @@ def examine(
     """
     pins = [pin for pin in candidate.chain.pins if pin is not None]
     verdict = guard(history, pins, now, max_max_age=max_max_age, makes=makes)
-    reasons, warnings = _certificate_faults(candidate.chain, hosts, () if built is None else built.chains, now)
+    present = () if built is None else built.chains
+    needed = _needed(candidate.chain, hosts, present)
+    reasons, warnings = _certificate_faults(candidate.chain, needed, present, now)
     unseen: list[str] = []
     if not hosts:
         unseen.append("whether the certificate is for the right hosts: name the site's dynpin.toml with --inventory")
@@ -107,8 +116,11 @@ def examine(
         unseen.append("whether its private key belongs to it: name it with --key")
     elif (fault := key_fault(candidate.path, candidate.key)) is not None:
         reasons.append(fault)
-    if built is not None and (why := without_root(candidate.chain, built.chains, built.inventory.roots)) is not None:
+    roots = () if built is None else built.inventory.roots
+    if built is not None and (why := without_root(candidate.chain, built.chains, roots, now=now)) is not None:
         reasons.append(Reason("chain-without-root", why))
+    if candidate.key is not None and not reasons:
+        reasons += _refused(candidate.path, candidate.key, needed, trust_anchors(candidate.chain, roots))
     if verdict.ok and built is not None and not is_recorded:
         reasons += _key_without_history(pins, built)
     if verdict.ok and not reasons and built is not None:
@@ -123,12 +135,12 @@ def examine(
 
 
 def _key_without_history(pins: Sequence[Pin], built: Built) -> list[Reason]:
-    if built.header.report_only or built.chain_pins & set(built.header.pins) & set(pins):
+    if built.chain_pins & set(built.header.pins) & set(pins):
         return []
     return [
         Reason(
             "key-without-history",
-            f"dynpin.toml pins {pins[0]}, and no history says since when. This is not the deployed key, and clients "
+            f"no history says since when {pins[0]} is pinned, if it is. This is not the deployed key, and clients "
             "with an earlier header may not know it. Renew with the deployed key. If no other pins were sent for "
             "as long as max-age, record that and ask again: dynpin rotate record",
         )
@@ -136,24 +148,40 @@ def _key_without_history(pins: Sequence[Pin], built: Built) -> list[Reason]:
 
 
 def _certificate_faults(
-    chain: Chain, hosts: Sequence[str], present: Sequence[Chain], now: float
+    chain: Chain, needed: Sequence[str], present: Sequence[Chain], now: float
 ) -> tuple[list[Reason], list[str]]:
     """What is wrong with the certificates of a new chain: reasons and warnings."""
     found = dict.fromkeys(chain_faults(chain, now=now, beside=present))
-    # It must be for every host of the chain that it replaces, and for hosts that no other chain is for.
-    replaced = _replaced(chain, present)
-    others = [each for each in present if each is not replaced]
-    needed = [
-        host
-        for host in hosts
-        if (replaced is not None and covers(replaced.names or (), host))
-        or not any(covers(each.names or (), host) for each in others)
-    ]
     found |= dict.fromkeys(chain_faults(chain, needed, now=now))
     return (
         [Reason(fault.code, fault.message) for fault in found if fault.refused],
         [fault.message for fault in found if not fault.refused],
     )
+
+
+def _needed(chain: Chain, hosts: Sequence[str], present: Sequence[Chain]) -> list[str]:
+    """The hosts of a new chain: every host of the chain that it replaces, and hosts that no other chain is for."""
+    replaced = _replaced(chain, present)
+    others = [each for each in present if each is not replaced]
+    return [
+        host
+        for host in hosts
+        if (replaced is not None and covers(replaced.names or (), host))
+        or not any(covers(each.names or (), host) for each in others)
+    ]
+
+
+def _refused(chain: Path, key: Path, hosts: Sequence[str], anchors: Sequence[bytes]) -> list[Reason]:
+    """Why TLS clients refuse a chain that has no fault that this program knows itself."""
+    whys = {host: refusal(chain, key, host.replace("*", "any", 1), anchors) for host in hosts}
+    return [
+        Reason(
+            "clients-refuse-the-chain",
+            f"a TLS client refuses {chain} for {host} (OpenSSL: {why}). Have the CA issue another certificate or chain",
+        )
+        for host, why in whys.items()
+        if why is not None
+    ]
 
 
 def _replaced(chain: Chain, present: Iterable[Chain]) -> Chain | None:

@@ -127,7 +127,13 @@ def check_site(
     lacking = {} if is_attack else _lacking(fields, holdings)
     strange = {} if is_attack else _strange(site, look, holdings)
     unseen = tuple(_unseen(look, holdings))
-    remarks = (*_of_lacking(site, lacking), *_of_strange(site, strange, holdings), *_of_unseen(unseen), *of_list)
+    remarks = (
+        *_of_dns(site),
+        *_of_lacking(site, lacking),
+        *_of_strange(site, strange, holdings),
+        *_of_unseen(unseen),
+        *of_list,
+    )
     shown = {name: str(pin) for name, pin in strange.items()}
     return Checked(site, look, fields, results, tuple(lacking), shown, unseen, remarks, listed)
 
@@ -290,6 +296,14 @@ def _of_strange(site: Site, strange: dict[str, Pin], holdings: Holdings) -> Iter
                 f"{site.host} shows {pin} at {node}, which is not a deployed key of {holdings.name}: has the server "
                 "loaded the certificate in keys? A header about a key that is not served locks clients out"
             )
+
+
+def _of_dns(site: Site) -> Iterator[str]:
+    if site.dns_failure:
+        yield (
+            f"{site.host} has no address in the DNS ({site.dns_failure}): only the nodes of the inventory were looked "
+            "at. --address looks at one without asking the DNS"
+        )
 
 
 def _of_unseen(unseen: Sequence[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from dynpin.errors import InvalidHost
 from dynpin.hosts import canonical_host, is_ip_literal
 from dynpin.middleware.policy import read_file
 from dynpin.pins import Pin
@@ -63,6 +65,13 @@ _MAKERS: Mapping[KeyType, Callable[[], PrivateKey]] = {
     "rsa-4096": lambda: rsa.generate_private_key(65537, 4096),
     "ed25519": ed25519.Ed25519PrivateKey.generate,
 }
+
+
+# RFC 5890 §2.3.1, and underscores, as closed networks have them. The last label has a letter: this is no old form of an
+# address. An asterisk is the whole first label (RFC 6125 §6.4.3).
+_CERTIFIABLE = re.compile(
+    r"(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*(?=[0-9-]*[a-z])[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +126,12 @@ def new_key(kind: KeyType, hosts: Sequence[str], passphrase: bytes) -> BackupKey
 
     Raises:
         ValueError: without a host, or for a passphrase that :func:`check_passphrase` refuses.
-        InvalidHost: for a name that has no canonical form.
+        InvalidHost: for a name that no certificate can have.
     """
     if not hosts:
         raise ValueError("a backup key is made for a host: its CSR names it")
     check_passphrase(passphrase)
-    names = list(dict.fromkeys(canonical_host(host) for host in hosts))
+    names = list(dict.fromkeys(map(_certifiable, hosts)))
     key = _MAKERS[kind]()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return BackupKey(
@@ -132,6 +141,13 @@ def new_key(kind: KeyType, hosts: Sequence[str], passphrase: bytes) -> BackupKey
         csr_pem=_csr(key, names),
         pin=Pin.from_public_key(public),
     )
+
+
+def _certifiable(host: str) -> str:
+    name = canonical_host(host)
+    if not (is_ip_literal(name) or _CERTIFIABLE.fullmatch(name)):
+        raise InvalidHost(f"{host} is not a name for a certificate: give one such as www.example.com or *.example.com")
+    return name
 
 
 def _csr(key: PrivateKey, names: Sequence[str]) -> bytes:
@@ -159,9 +175,12 @@ def write_key(key: BackupKey, folder: Path, name: str) -> dict[str, Path]:
     """Write the three files into `folder`, all or none. Overwrites nothing.
 
     Raises:
+        ValueError: if the name is not one of a file.
         FileExistsError: if a file with one of the names exists.
         OSError: if the folder cannot be written.
     """
+    if Path(name).name != name or not name.isprintable():
+        raise ValueError(f"{name!r} is not the start of a file name: name the folder with --out")
     with new_files(key.contents(folder, name)):
         return key_files(folder, name)
 

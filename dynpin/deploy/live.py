@@ -38,6 +38,7 @@ class Site:
         timeout: seconds to wait for each connection.
         by_dns: whether the nodes are from the DNS. If not, they were given, and the subdomains are looked for at these
             addresses too.
+        dns_failure: why the DNS has no address of the host; empty if it has one, or was not asked.
         probes_report_uri: whether the report endpoint is probed.
     """
 
@@ -51,6 +52,7 @@ class Site:
     subdomains: tuple[str, ...] = ()
     timeout: float = 10.0
     by_dns: bool = True
+    dns_failure: str = ""
     probes_report_uri: bool = True
 
 

@@ -53,21 +53,26 @@ class LookOptions:
 def site_reached(host: str, port: int, path: str, inventory: Inventory | None, options: LookOptions) -> Site:
     """What to look at: the nodes of the inventory, and the addresses in the DNS or those that were given.
 
+    If the DNS has no address, the nodes of the inventory are looked at alone.
+
     Raises:
-        CannotReach: if the host has no address, if a given address is invalid, or if the roots cannot be read.
+        CannotReach: if there is no address at all, if a given address is invalid, or if the roots cannot be read.
     """
     context = tls_context(options.ca, inventory)
+    named = () if inventory is None else tuple(map(Node.parse, inventory.nodes))
+    failure = ""
     if options.addresses:
-        named = () if inventory is None else inventory.nodes
-        nodes = tuple(dict.fromkeys([*(_address(each, port) for each in options.addresses), *map(Node.parse, named)]))
+        nodes = tuple(dict.fromkeys([*(_address(each, port) for each in options.addresses), *named]))
     else:
         try:
             nodes = nodes_of(inventory, host, port)
         except OSError as error:
-            raise CannotReach(
-                f"{host} has no known address: {error.strerror or error}. Is it spelt right, and is there a "
-                "network? --address looks at one without asking the DNS"
-            ) from None
+            nodes, failure = tuple(dict.fromkeys(named)), str(error.strerror or error)
+    if not nodes:
+        raise CannotReach(
+            f"{host} has no known address: {failure}. Is it spelt right, and is there a network? --address looks at "
+            "one without asking the DNS"
+        )
     return Site(
         host,
         port,
@@ -78,7 +83,8 @@ def site_reached(host: str, port: int, path: str, inventory: Inventory | None, o
         http_port=options.http_port,
         subdomains=options.subdomains,
         timeout=options.timeout,
-        by_dns=not options.addresses,
+        by_dns=not options.addresses and not failure,
+        dns_failure=failure,
         probes_report_uri=options.probes_report_uri,
     )
 

@@ -1,4 +1,4 @@
-"""The log of an outage of the storage: one line a minute, and one when the storage works again."""
+"""The log of faults that repeat, such as an outage of the storage: no fault writes a line for each attempt."""
 
 from __future__ import annotations
 
@@ -8,14 +8,51 @@ from collections.abc import Callable
 
 from .formatting import several
 
-__all__ = ["Outage"]
+__all__ = ["Outage", "Repeated"]
 
 _log = logging.getLogger("dynpin.collector")
-_EVERY_S = 60.0
+_REMIND_S = 600.0
+# For so long after a failure the storage counts as unusable.
+_RECENT_S = 60.0
+_REPORTS = "reports"
+
+
+class Repeated:
+    """The rule for every fault that repeats: one line when it begins, one each ten minutes, and one when it ends.
+
+    A fault that comes and goes is told each ten minutes too. Times are in seconds.
+    """
+
+    def __init__(self) -> None:
+        self._told_at: dict[str, float] = {}
+        self._open: set[str] = set()
+
+    def fails(self, fault: str, now: float) -> bool:
+        """The fault is there. True if a line is due."""
+        if self.is_told(fault, now):
+            return False
+        self._told_at[fault] = now
+        self._open.add(fault)
+        return True
+
+    def is_told(self, fault: str, now: float) -> bool:
+        """Whether there was a line about it within ten minutes."""
+        told_at = self._told_at.get(fault)
+        return told_at is not None and 0 <= now - told_at < _REMIND_S
+
+    def ends(self, fault: str) -> bool:
+        """The fault is not there. True if a line is due, since the last one said that it was."""
+        if fault not in self._open:
+            return False
+        self._open.discard(fault)
+        return True
 
 
 class Outage:
-    """Counts the reports that were answered with 503, and logs the number once a minute.
+    """Counts the reports that were answered with 503, and logs what the storage fails to do.
+
+    All work that fails shares one line, since it has one cause. If the first line was not about reports, the first
+    report that is not stored gets one more.
 
     Args:
         clock: seconds since the epoch, UTC.
@@ -24,51 +61,62 @@ class Outage:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._told_at: float | None = None
-        self._fault = ("", 0.0)
+        self._lines = Repeated()
+        self._failing: set[str] = set()
+        self._fault = ("", float("-inf"))
         self._refused = 0
-        self._overload_told_at: float | None = None
         self._declined = 0
 
     def failed(self, error: Exception, reports: int) -> None:
         """The storage could not be used, and `reports` reports get the answer 503; perhaps none."""
         with self._lock:
+            self._failing.add(_REPORTS)
             self._refused += reports
-            now = self._clock()
+            now, refused = self._clock(), self._refused
             self._fault = str(error), now
-            if _is_recent(self._told_at, now):
-                return
-            self._told_at = now
-            refused = self._refused
-        _log.error("nothing is stored: %s%s", error, f"; {_answered(refused)} so far" if refused else "")
+            is_due = self._lines.fails(_REPORTS, now)
+        if is_due:
+            _log.error("nothing is stored: %s%s", error, f"; {_answered(refused)} so far" if refused else "")
 
-    def ended(self) -> None:
-        """The storage works again."""
-        if self._told_at is None:
+    def waits(self, work: str, error: Exception) -> None:
+        """The storage could not be used for some work of the worker."""
+        with self._lock:
+            self._failing.add(work)
+            now = self._clock()
+            is_due = not self._lines.is_told(_REPORTS, now) and self._lines.fails("work", now)
+        if is_due:
+            _log.error("%s wait: %s", work, error)
+
+    def ended(self, work: str = _REPORTS) -> None:
+        """The storage works again, for reports or for some work of the worker."""
+        if work not in self._failing:
             return
         with self._lock:
-            refused, self._refused, self._told_at, self._fault = self._refused, 0, None, ("", 0.0)
-        _log.warning("reports are stored again; %s in the meantime", _answered(refused))
+            self._failing.discard(work)
+            if work == _REPORTS:
+                self._fault = ("", float("-inf"))
+            if self._failing:
+                return
+            is_due = self._lines.ends(_REPORTS) | self._lines.ends("work")
+            refused, self._refused = self._refused, 0
+        if is_due:
+            _log.warning(
+                "the report storage works again%s", f"; {_answered(refused)} in the meantime" if refused else ""
+            )
 
     def fault(self) -> str:
         """Why reports could not be stored within the last minute; an empty text if there was no failure."""
         text, at = self._fault
-        return text if _is_recent(at, self._clock()) else ""
+        return text if 0 <= self._clock() - at < _RECENT_S else ""
 
     def overloaded(self, reports: int) -> None:
         """`reports` reports get the answer 503, since too many wait for the disk. The disk works."""
         with self._lock:
             self._declined += reports
-            now = self._clock()
-            if _is_recent(self._overload_told_at, now):
+            if not self._lines.fails("overload", self._clock()):
                 return
-            self._overload_told_at = now
             declined, self._declined = self._declined, 0
         _log.error("too many reports wait for the disk; %s since the last line of this kind", _answered(declined))
-
-
-def _is_recent(told_at: float | None, now: float) -> bool:
-    return told_at is not None and 0 <= now - told_at < _EVERY_S
 
 
 def _answered(reports: int) -> str:

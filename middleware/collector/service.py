@@ -58,6 +58,7 @@ class Service:
         self.worker = Worker(
             self.storage,
             self.flush,
+            self.outage,
             keys=settings.keys,
             inventories=settings.inventories,
             roots=settings.roots,

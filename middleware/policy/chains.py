@@ -24,7 +24,17 @@ from dynpin.hosts import canonical_host, is_ip_literal
 from dynpin.pins import Pin, certificates
 
 from .files import read_file
-from .issuance import der_of, is_ca, is_issuer, is_self_signed, is_signed_by, load_certificate, name_of, unusable
+from .issuance import (
+    der_of,
+    is_ca,
+    is_issuer,
+    is_self_signed,
+    is_signed_by,
+    load_certificate,
+    misused,
+    name_of,
+    unusable,
+)
 from .keys import Chain, Key
 
 __all__ = [
@@ -35,6 +45,7 @@ __all__ = [
     "in_chain",
     "is_address",
     "is_nameless",
+    "trust_anchors",
     "validated_path",
     "without_root",
 ]
@@ -99,18 +110,23 @@ def chain_faults(
     return tuple(found)
 
 
-def without_root(chain: Chain, present: Sequence[Chain], roots: Sequence[Path] = ()) -> str | None:
+def without_root(chain: Chain, present: Sequence[Chain], roots: Sequence[Path] = (), *, now: float) -> str | None:
     """Why clients may not find a root for a new chain; None if there is no sign of that.
+
+    An intermediate that has expired helps no client.
 
     Args:
         chain: the new chain.
         present: the deployed chains. If no known root completes them, the new chain must end with the same CA.
         roots: see :func:`in_chain`.
+        now: seconds since the epoch, UTC.
 
     Raises:
         PolicyError: if a file of `roots` cannot be read.
     """
-    served = _loaded(chain)
+    moment = datetime.fromtimestamp(now, UTC)
+    loaded = _loaded(chain)
+    served = (*loaded[:1], *(each for each in loaded[1:] if moment <= each.not_valid_after_utc))
     others = [_path(each) for each in map(_loaded, present) if each]
     if not served or not others or is_self_signed(served[0]) or _is_completed(served, roots):
         return None
@@ -118,9 +134,9 @@ def without_root(chain: Chain, present: Sequence[Chain], roots: Sequence[Path] =
     if not any(_is_completed(each, roots) for each in others) and any(_ends_at(last, each[-1]) for each in others):
         return None
     return (
-        f"no root that is known here completes {chain.label}: the certificate of {name_of(last.issuer)} is missing, "
-        "and clients that lack it too refuse the chain. Deploy the full chain, with every intermediate; if your own CA "
-        "issued it, name its root in roots"
+        f"no root that is known here completes {chain.label}: the certificate of {name_of(last.issuer)} is missing or "
+        "has expired, and clients that lack it too refuse the chain. Deploy the full chain, with every intermediate; "
+        "if your own CA issued it, name its root in roots"
     )
 
 
@@ -140,11 +156,7 @@ def _use_faults(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFaul
     """The faults that OpenSSL and other clients refuse for any name and date."""
     path = _path(chain)
     found = [f"the certificate of {label} {why}" for why in unusable(path[0])]
-    found += [
-        f"a certificate of {label} ({name_of(each.subject)}) issued another one, but is not a CA certificate"
-        for each in path[1:]
-        if not is_ca(each) and not is_self_signed(each)
-    ]
+    found += [f"a certificate of {label} {why}" for why in misused(path)]
     advice = "Have the CA issue a certificate for a TLS server, for the same key"
     return [ChainFault("certificate-unusable", f"{why}. {advice}", refused=True) for why in found]
 
@@ -251,6 +263,16 @@ def in_chain(key: Key, chains: Iterable[Chain], roots: Sequence[Path] = ()) -> s
     return None
 
 
+def trust_anchors(chain: Chain, roots: Sequence[Path] = ()) -> tuple[bytes, ...]:
+    """The known roots that complete a chain, DER; if there are none, the last certificate of its path.
+
+    Raises:
+        PolicyError: if a file of `roots` cannot be read.
+    """
+    path = _path(_loaded(chain))
+    return tuple(map(der_of, _completing(path, roots) or path[-1:]))
+
+
 def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
     """The pins that a client may find in the chain that it validates: leaf, issuers, and their roots.
 
@@ -282,7 +304,7 @@ def _loaded(chain: Chain) -> tuple[x509.Certificate, ...]:
 
 def _path(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     """The leaf, its issuer, and so on up."""
-    path = [chain[0]]
+    path = [*chain[:1]]
     left = list(chain[1:])
     while left:
         above = next((each for each in left if is_issuer(each, path[-1])), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from cryptography import x509
@@ -11,7 +11,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-__all__ = ["der_of", "is_ca", "is_issuer", "is_self_signed", "is_signed_by", "load_certificate", "name_of", "unusable"]
+__all__ = [
+    "der_of",
+    "is_ca",
+    "is_issuer",
+    "is_self_signed",
+    "is_signed_by",
+    "load_certificate",
+    "misused",
+    "name_of",
+    "unusable",
+]
 
 
 @lru_cache(maxsize=512)
@@ -79,9 +89,63 @@ def name_of(name: x509.Name) -> str:
     return name.rfc4514_string() or "a certificate without a name"
 
 
+def misused(path: Sequence[x509.Certificate]) -> Iterator[str]:
+    """Why clients refuse a path, leaf first, for what one of its issuers may not do (RFC 5280 §4.2.1, §6.1.4)."""
+    names = _dns_names(path[0])
+    for below, each in enumerate(path[1:]):
+        why = next(_forbidden(each, below, names), None)
+        if why is not None:
+            yield f"({name_of(each.subject)}) issued another one, but {why}"
+
+
+def _forbidden(issuer: x509.Certificate, below: int, names: Sequence[str]) -> Iterator[str]:
+    """Why a certificate must not be the issuer in a path with `below` intermediates and a leaf for these DNS names."""
+    if not is_ca(issuer) and not is_self_signed(issuer):
+        yield "is not a CA certificate"
+    try:
+        values = [each.value for each in issuer.extensions]
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return  # OpenSSL may read what cryptography cannot
+    for value in values:
+        match value:
+            case x509.KeyUsage(key_cert_sign=False):
+                yield "its key usage does not permit that (RFC 5280 §4.2.1.3)"
+            case x509.ExtendedKeyUsage() if not _SERVER.intersection(value):
+                yield "not for servers: its extended key usage lacks serverAuth (RFC 5280 §4.2.1.12)"
+            case x509.BasicConstraints(path_length=int(most)) if below > most:
+                yield f"permits only {most} intermediate certificates below itself (RFC 5280 §4.2.1.9)"
+            case x509.NameConstraints():
+                yield from (f"may not issue for {name} (RFC 5280 §4.2.1.10)" for name in names if _bars(value, name))
+            case _:
+                pass
+
+
+def _bars(constraints: x509.NameConstraints, name: str) -> bool:
+    permitted, excluded = (
+        [each.value.lower() for each in subtrees or () if isinstance(each, x509.DNSName)]
+        for subtrees in (constraints.permitted_subtrees, constraints.excluded_subtrees)
+    )
+    return any(_within(name, each) for each in excluded) or bool(
+        permitted and not any(_within(name, each) for each in permitted)
+    )
+
+
+def _within(name: str, subtree: str) -> bool:
+    return not subtree or name == subtree or name.endswith(f".{subtree.removeprefix('.')}")
+
+
+def _dns_names(leaf: x509.Certificate) -> tuple[str, ...]:
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return ()
+    return tuple(name.lower() for name in found.get_values_for_type(x509.DNSName))
+
+
 # Extensions that OpenSSL knows and cryptography does not (RFC 3779, RFC 3820).
 _KNOWN_BY_OPENSSL = {"1.3.6.1.5.5.7.1.7", "1.3.6.1.5.5.7.1.8", "1.3.6.1.5.5.7.1.14"}
-_SERVER = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+# OpenSSL takes anyExtendedKeyUsage for no purpose.
+_SERVER = {ExtendedKeyUsageOID.SERVER_AUTH}
 
 
 def unusable(leaf: x509.Certificate) -> Iterator[str]:

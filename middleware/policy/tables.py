@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,13 +57,25 @@ def read_tables(path: Path, model: type[_Model]) -> _Model:
     except OSError as error:
         raise PolicyError(f"{path} cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:  # invalid TOML, UTF-8 or file name
-        raise PolicyError(f"{path} is not a TOML file: {error}") from None
+        raise PolicyError(f"{path} is not a TOML file: {_fault(error)}") from None
     try:
         return model.model_validate(top)
     except ValidationError as error:
         # One line for each key, since a union gives one error for each of its types.
         lines = dict.fromkeys(_line(model, top, each) for each in error.errors(include_url=False))
         raise PolicyError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def _fault(error: Exception) -> str:
+    """Why a text is not TOML, without words of Python."""
+    match error:
+        case UnicodeDecodeError():
+            return f"it is not UTF-8 text (byte {error.start + 1})"
+        case RecursionError():
+            return "it is nested too deeply"
+        case _:
+            # tomllib shows the name of a table, such as [site.nodes], as a tuple: ('site', 'nodes').
+            return re.sub(r"\('(.*?)',?\)", lambda name: "[" + name[1].replace("', '", ".") + "]", str(error))
 
 
 def _line(model: type[Table], top: Mapping[str, object], error: ErrorDetails) -> str:

@@ -98,6 +98,12 @@ def _address(text: str) -> str:
     return text
 
 
+def _file(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError
+    return text
+
+
 def _node(text: str) -> str:
     try:
         Node.parse(text)
@@ -116,6 +122,7 @@ _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _Source = Annotated[object, PlainValidator(_source)]
 _Sources = Annotated[list[_Source], BeforeValidator(_listed)]
 _Texts = Annotated[list[str], BeforeValidator(_listed)]
+_File = Annotated[str, AfterValidator(_file)]
 
 
 class _Policy(Table):
@@ -137,9 +144,9 @@ class _Ramp(Table):
     collector: Annotated[str, AfterValidator(_address)] | None = Field(
         None, description='the address of the collector, such as "https://reports.example.net"'
     )
-    token_file: str | None = Field(None, description='a path in "quotes"')
-    ca: str | None = Field(None, description='a path in "quotes"')
-    state: str | None = Field(None, description='a path in "quotes"')
+    token_file: _File | None = Field(None, description='a path in "quotes"')
+    ca: _File | None = Field(None, description='a path in "quotes"')
+    state: _File | None = Field(None, description='a path in "quotes"')
     steps: list[_Step] | None = Field(None, description=_STEPS)
 
 
@@ -150,12 +157,12 @@ class _Site(Table):
     state: Annotated[str, AfterValidator(_address)] | None = Field(
         None, description='the address of the collector, such as "https://reports.example.net"'
     )
-    token_file: str | None = Field(None, description='a path in "quotes"')
-    ca: str | None = Field(None, description='a path in "quotes"')
+    token_file: _File | None = Field(None, description='a path in "quotes"')
+    ca: _File | None = Field(None, description='a path in "quotes"')
     node: Annotated[str, AfterValidator(_node_name)] | None = Field(
         None, description='a name that only this node has: letters, digits, "-", "." and "_", at most 63'
     )
-    copy_file: str | None = Field(None, alias="copy", description='a path in "quotes"')
+    copy_file: _File | None = Field(None, alias="copy", description='a path in "quotes"')
 
 
 class _Recovery(Table):
@@ -176,7 +183,7 @@ class _Tables(Table):
     pinned: Annotated[Pinned, PlainValidator(_pins)] = Field(
         "leaf", description='"leaf", "chain", or numbers of certificates, counted from the leaf, 0'
     )
-    remember: str | None = Field(None, description='a path in "quotes"')
+    remember: _File | None = Field(None, description='a path in "quotes"')
     policy: _Policy = Field(default_factory=lambda: _Policy.model_validate({}), description="a table, [policy]")
     ramp: _Ramp | None = Field(None, description="a table, [ramp]")
     recovery: _Recovery | None = Field(None, description="a table, [recovery]")

@@ -1,16 +1,23 @@
-"""The command in a process of its own, as a shell starts it."""
+"""The command: in a process of its own, as a shell starts it, or called in this one, which takes no start."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["COMMAND", "dynpin", "python"]
+from typer.testing import CliRunner
+
+from dynpin.cli.app import app
+from dynpin.cli.errors import run
+
+__all__ = ["COMMAND", "called", "dynpin", "python"]
 
 COMMAND = (sys.executable, "-m", "dynpin")
+COLUMNS = {"COLUMNS": "100"}
 
 
 def dynpin(
@@ -37,6 +44,24 @@ def dynpin(
     return _run(command, stdin, stdout, environment, folder)
 
 
+def called(
+    *arguments: object,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Call the command in this process. For what neither its start nor its streams decide; arguments as above."""
+    words = [*map(str, arguments)]
+    with (
+        contextlib.chdir(folder or "."),
+        CliRunner(env=COLUMNS).isolation(stdin, environment) as (stdout, stderr, _),
+    ):
+        code = run(lambda: app(words, prog_name="dynpin"))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return subprocess.CompletedProcess(words, code, stdout.getvalue(), stderr.getvalue())
+
+
 def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run Python code to its end; `sys.argv` is ``["dynpin", *arguments]``."""
     code = f"import sys; sys.argv[0] = 'dynpin'\n{code}"
@@ -51,7 +76,7 @@ def _run(
         input=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,
-        env={**os.environ, "COLUMNS": "100", **(environment or {})},
+        env={**os.environ, **COLUMNS, **(environment or {})},
         cwd=folder,
         timeout=300,
         check=False,

@@ -7,7 +7,6 @@ import json
 import os
 import socketserver
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from dynpin.clientstore import PinStore
 from dynpin.lab.network import TLSServer, loopback_names
 
 from ..clientstore.sites import Proxy
-from .processes import dynpin
+from .processes import called, dynpin
 from .test_strangers import ANSWERS, answering
 
 HOST = "localhost"
@@ -32,10 +31,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     def run_dynpin(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dynpin", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False)
-        assert "Traceback" not in done.stderr
-        return done
+        done = called(*arguments, folder=tmp_path)
+        stdout, stderr = (stream.decode().replace("\r\n", "\n") for stream in (done.stdout, done.stderr))
+        return subprocess.CompletedProcess(done.args, done.returncode, stdout, stderr)
 
     return run_dynpin
 
@@ -251,7 +249,7 @@ def test_a_body_is_marked_on_a_terminal_and_whole_in_a_pipe(
 ) -> None:
     options = ("get", site.url(HOST), "--body", "--store", tmp_path / "pins", "--ca", roots)
     site.body = b"\x1b[31mred\r\nend"
-    assert run(*options).stdout.endswith("\x1b[31mred\nend")  # subprocess itself turns CRLF into LF
+    assert run(*options).stdout.endswith("\x1b[31mred\nend")  # the fixture turns CRLF into LF
     near, far = os.openpty()
     with os.fdopen(near, "rb", buffering=0) as terminal, os.fdopen(far, "wb", buffering=0):
         assert dynpin(*options, stdout=far).returncode == 0
@@ -267,7 +265,7 @@ def test_pin_prints_the_pins_of_files(run: Run, authorities: tuple[trustme.CA, t
     assert both.stdout.splitlines() == [f"{expected}  {roots}"] * 2
 
 
-def test_version(run: Run) -> None:
+def test_version() -> None:
     from dynpin import __version__
 
-    assert run("--version").stdout == f"dynpin {__version__}\n"
+    assert dynpin("--version").stdout.decode() == f"dynpin {__version__}\n"

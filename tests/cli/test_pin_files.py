@@ -20,7 +20,7 @@ from dynpin.clientstore import PinStore
 from dynpin.clientstore.store.formats import write_csv, write_jsonl, write_wget2
 from dynpin.noting import DEFAULT_MAX_MAX_AGE
 
-from .processes import COMMAND, dynpin
+from .processes import COMMAND, called, dynpin
 
 ONE, TWO = Pin(bytes(32)), Pin(b"\xfb" * 32)
 NOW = int(time.time())
@@ -57,7 +57,7 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_beginning_of_stdin_tells_the_format(small: Path, form: str, tmp_path: Path) -> None:
-    exported = dynpin("hosts", "export", "--format", form, "--store", small).stdout
+    exported = called("hosts", "export", "--format", form, "--store", small).stdout
     # With a byte order mark before it, as editors on Windows save a file.
     done = dynpin("hosts", "import", "-", "--store", tmp_path / "other", stdin=b"\xef\xbb\xbf" + exported)
     assert (done.returncode, done.stdout) == (0, b"3 hosts imported\n"), done.stderr
@@ -67,13 +67,13 @@ def test_the_beginning_of_stdin_tells_the_format(small: Path, form: str, tmp_pat
 
 
 @pytest.mark.parametrize("form", ["wget2", "jsonl", "csv"])
-def test_twelve_thousand_hosts_go_out_and_in(large: Path, form: str, tmp_path: Path) -> None:
+def test_thousands_of_hosts_go_out_and_in(large: Path, form: str, tmp_path: Path) -> None:
     file = tmp_path / f"pins.{form}"
-    done = dynpin("hosts", "export", "--format", form, "-o", file, "--store", large)
+    done = called("hosts", "export", "--format", form, "-o", file, "--store", large)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", AS_NOTED.encode() if form == "wget2" else b"")
-    done = dynpin("hosts", "import", file, "--store", tmp_path / "other")
+    done = called("hosts", "import", file, "--store", tmp_path / "other")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"12000 hosts imported\n", b"")
-    again = dynpin("hosts", "import", file, "--store", tmp_path / "other").stdout
+    again = called("hosts", "import", file, "--store", tmp_path / "other").stdout
     # What wget2 noted is no newer than what is there; static pins are what a person wants now.
     left = b"0 hosts imported, 12000 not taken: expired, or older than what is there\n"
     assert again == (left if form == "wget2" else b"12000 hosts imported\n")
@@ -88,7 +88,7 @@ def test_a_bad_line_behind_thousands_changes_nothing(small: Path, form: str, tmp
     file = tmp_path / f"pins.{form}"
     text = "".join(WRITERS[form](static(6_000)))
     file.write_text(text + BAD[form])
-    done = dynpin("hosts", "import", file, "--store", small)
+    done = called("hosts", "import", file, "--store", small)
     assert (done.returncode, done.stdout) == (2, b"")
     place = "row" if form == "csv" else "line"
     assert done.stderr.decode().startswith(f"dynpin: {file}: {place} {text.count(chr(10)) + 1}: ")
@@ -114,7 +114,7 @@ def test_an_import_that_was_stopped_has_changed_nothing_and_can_be_run_again(sma
         assert len(store) == 3
     pipe.unlink()
     pipe.write_text(text)
-    assert dynpin("hosts", "import", pipe, "--store", small).stdout == b"6000 hosts imported\n"
+    assert called("hosts", "import", pipe, "--store", small).stdout == b"6000 hosts imported\n"
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no endless file")
@@ -129,7 +129,7 @@ def test_a_line_without_an_end_does_not_fill_the_memory(form: str, tmp_path: Pat
 def test_a_list_that_is_too_long_names_the_formats_to_use_instead(tmp_path: Path) -> None:
     file = tmp_path / "pins.json"
     file.write_text(json.dumps([{"host": f"h{number}.test", "pins": [str(ONE)]} for number in range(10_001)]))
-    done = dynpin("hosts", "import", file, "--store", tmp_path / "pins")
+    done = called("hosts", "import", file, "--store", tmp_path / "pins")
     assert done.returncode == 2
     assert "up to 10,000 entries, and there are more: use JSON lines (jsonl), CSV or wget2" in done.stderr.decode()
 
@@ -137,13 +137,13 @@ def test_a_list_that_is_too_long_names_the_formats_to_use_instead(tmp_path: Path
 def test_the_name_of_a_file_speaks_to_no_terminal(small: Path, tmp_path: Path) -> None:
     file = tmp_path / "\x1b[2Jpins.csv"
     file.write_text(f"host,pins\na.test,{ONE}\n")
-    assert dynpin("hosts", "import", file, "--store", small).returncode == 0
+    assert called("hosts", "import", file, "--store", small).returncode == 0
     with PinStore(small) as store:
         known = store.known_host("a.test")
         assert known is not None
         assert known.origin == "\N{REPLACEMENT CHARACTER}[2Jpins.csv"
     file.write_text("host,pins\n\x1b[2J,\n")
-    done = dynpin("hosts", "import", file, "--store", small)
+    done = called("hosts", "import", file, "--store", small)
     assert done.returncode == 2
     assert b"\x1b" not in done.stderr
 
@@ -152,7 +152,7 @@ def test_a_noted_host_is_kept_no_longer_than_a_header_could_have_it_kept(tmp_pat
     file = tmp_path / "hpkp"
     lines = (f"{host} 0 {created} {10**18}\n*sha256 {ONE}\n" for host, created in (("a.test", 10**9), ("b.test", NOW)))
     file.write_text("".join(lines))  # wget2 knows no cap
-    done = dynpin("hosts", "import", file, "--store", tmp_path / "pins")
+    done = called("hosts", "import", file, "--store", tmp_path / "pins")
     assert done.stdout == b"1 host imported, 1 not taken: expired, or older than what is there\n"
     with PinStore(tmp_path / "pins") as store:
         assert [(entry.host, entry.expires_at) for entry in store.each()] == [("b.test", NOW + DEFAULT_MAX_MAX_AGE)]
@@ -175,7 +175,7 @@ def test_a_pipe_that_is_closed_ends_an_export_quietly(large: Path, small: Path, 
 def test_a_file_is_left_as_it_is_where_the_export_fails(large: Path, form: str, tmp_path: Path) -> None:
     file = tmp_path / "pins"
     file.write_text("what was here")
-    done = dynpin("hosts", "export", "--format", form, "-o", file, "--store", large)
+    done = called("hosts", "export", "--format", form, "-o", file, "--store", large)
     assert done.returncode == 2
     assert "up to 10,000 entries" in done.stderr.decode()
     assert [path.name for path in tmp_path.iterdir()] == ["pins"]
@@ -201,7 +201,7 @@ def test_the_file_keeps_its_mode_and_a_link_stays_a_link(small: Path, tmp_path: 
     file.write_text("")
     file.chmod(0o640)
     link.symlink_to(file)
-    assert dynpin("hosts", "export", "--format", "csv", "-o", link, "--store", small).returncode == 0
+    assert called("hosts", "export", "--format", "csv", "-o", link, "--store", small).returncode == 0
     assert link.is_symlink()
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert file.read_text().count("\n") == 4
@@ -209,7 +209,7 @@ def test_the_file_keeps_its_mode_and_a_link_stays_a_link(small: Path, tmp_path: 
 
 def test_a_folder_that_is_not_there_is_named(small: Path, tmp_path: Path) -> None:
     file = tmp_path / "nowhere" / "pins.csv"
-    done = dynpin("hosts", "export", "--format", "csv", "-o", file, "--store", small)
+    done = called("hosts", "export", "--format", "csv", "-o", file, "--store", small)
     assert (done.returncode, done.stderr.decode()) == (
         2,
         f"dynpin: {file} cannot be written: No such file or directory; check the path\n",
@@ -217,7 +217,7 @@ def test_a_folder_that_is_not_there_is_named(small: Path, tmp_path: Path) -> Non
 
 
 def test_a_device_is_written_to_and_not_replaced(small: Path) -> None:
-    done = dynpin("hosts", "export", "--format", "csv", "-o", "/dev/null", "--store", small)
+    done = called("hosts", "export", "--format", "csv", "-o", "/dev/null", "--store", small)
     assert done.returncode == 0
     assert Path("/dev/null").is_char_device()
 
@@ -237,7 +237,7 @@ def test_what_wget2_cannot_be_told_is_said_on_stderr(tmp_path: Path) -> None:
         KnownPinnedHost("a.test", (ONE,), False, None, NOW, None, "static"),
         KnownPinnedHost("b.test", (), False, None, NOW, None, "static", (bytes(32),)),
     ]
-    done = dynpin("hosts", "export", "--format", "wget2", "--store", store_of(tmp_path / "pins", entries))
+    done = called("hosts", "export", "--format", "wget2", "--store", store_of(tmp_path / "pins", entries))
     assert done.returncode == 0
     assert done.stderr.decode().splitlines() == [
         AS_NOTED.strip(),

@@ -25,7 +25,7 @@ from dynpin.cli.printing import printable, say
 from dynpin.cli.progress import progress_bar
 from dynpin.clientstore import PinStore
 
-from .processes import dynpin
+from .processes import called
 
 # What makes a terminal do something, or show something else than it was given.
 HOSTILE = {
@@ -134,7 +134,7 @@ def test_check_shows_a_hostile_site_without_obeying_it(place: str, tmp_path: Pat
     with answering(answer, tmp_path) as (url, roots):
         options = ["--ca", roots, "--address", "127.0.0.1", "--timeout", "60", "--no-probe"]
         for more in ([], ["--json"]):
-            done = dynpin("check", url, *options, *more, folder=tmp_path)
+            done = called("check", url, *options, *more, folder=tmp_path)
             assert done.returncode in (1, 2)
             for stream in (done.stdout, done.stderr):
                 assert stream.decode().replace("\n", "").isprintable()
@@ -146,7 +146,7 @@ def test_the_name_of_an_imported_file_is_shown_as_it_can_be(tmp_path: Path) -> N
     pins.write_text(f"host,pins\nbank.test,{Pin(bytes(32))}\n")
     store = ("--store", tmp_path / "pins")
     for arguments in (["import", pins], ["show", "bank.test"], ["list"], ["show", "other.test"]):
-        done = dynpin("hosts", *arguments, *store)
+        done = called("hosts", *arguments, *store)
         for stream in (done.stdout, done.stderr):
             assert stream.decode().replace("\n", "").isprintable()
     with PinStore(tmp_path / "pins") as kept:

@@ -7,7 +7,7 @@ import typer
 
 from dynpin.cli.urls import HttpsURL, host_name, https_url, request_target
 
-from .processes import dynpin
+from .processes import called
 
 TAKEN = {
     "https://bank.test": HttpsURL("bank.test", 443, "/"),
@@ -98,7 +98,7 @@ def test_a_bad_name_is_wrong_usage_everywhere(
 ) -> None:
     folder = tmp_path_factory.mktemp("here")
     arguments = [word.format(typed) for word in OPTIONS[option]]
-    done = dynpin(*arguments, stdin=b"secret\n", folder=folder, environment={"XDG_DATA_HOME": str(folder / "data")})
+    done = called(*arguments, stdin=b"secret\n", folder=folder, environment={"XDG_DATA_HOME": str(folder / "data")})
     said = done.stderr.decode()
     assert (done.returncode, done.stdout) == (2, b""), said
     assert said.startswith("dynpin: ")
@@ -108,6 +108,6 @@ def test_a_bad_name_is_wrong_usage_everywhere(
 
 
 def test_a_url_is_no_header() -> None:
-    done = dynpin("lint", "https://bank.test/")
+    done = called("lint", "https://bank.test/")
     assert done.returncode == 2
     assert b"dynpin check https://bank.test/" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import ssl
 import sys
 import urllib.request
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import requests
+from urllib3.connection import HTTPSConnection
 
 from dynpin.clientstore.http_client import PinnedHTTPSConnection, PinnedHTTPSHandler
 from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
@@ -88,6 +90,59 @@ def urllib3_pool(host: str, **options: Any) -> Send:
     return send
 
 
+def urllib3_connection(host: str, **attributes: Any) -> Send:
+    """Attributes of one connection, set after it was made."""
+
+    def send(world: World, port: int) -> object:
+        with pinned_pool_manager(world.store, ssl_context=world.plain_context(), retries=False) as manager:
+            pool: Any = manager.connection_from_host(host, port, scheme="https")
+            connection = pool.ConnectionCls(host, port=port, ssl_context=world.plain_context(), timeout=60)
+            for name, value in attributes.items():
+                setattr(connection, name, value(world) if callable(value) else value)
+            try:
+                connection.request("GET", "/", headers=SECRET)
+                return connection.getresponse().data
+            finally:
+                connection.close()
+
+    return send
+
+
+class _AssertsWhileItConnects(HTTPSConnection):
+    def connect(self) -> None:
+        self.assert_hostname = ASKED
+        super().connect()
+
+
+def _of_a_class_of_its_own(world: World, port: int) -> object:
+    with pinned_pool_manager(world.store, ssl_context=world.plain_context(), retries=False) as manager:
+        pool: Any = manager.connection_from_host(IP, port, scheme="https")
+        pool.ConnectionCls = _AssertsWhileItConnects
+        return pool.request("GET", "/", headers=SECRET).data
+
+
+def _host_set_later(world: World, port: int) -> object:
+    connection = PinnedHTTPSConnection(OTHER, port, store=world.store, context=world.plain_context(), timeout=60)
+    connection.connect()
+    connection.host = ASKED
+    try:
+        connection.request("GET", "/", headers=SECRET)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def _socket_set(world: World, port: int) -> object:
+    connection = PinnedHTTPSConnection(ASKED, port, store=world.store, context=world.plain_context(), timeout=60)
+    raw = socket.create_connection((IP, port), timeout=60)
+    connection.sock = world.plain_context().wrap_socket(raw, server_hostname=ASKED)
+    try:
+        connection.request("GET", "/", headers=SECRET)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
 def by_requests(host: str, *, host_field: str | None = None, adapter: type[PinnedAdapter] = PinnedAdapter) -> Send:
     def send(world: World, port: int) -> object:
         headers = {**SECRET, **({} if host_field is None else {"Host": host_field})}
@@ -142,6 +197,8 @@ ROWS = [
         ASKED,
         http_client(ASKED, f"https://{ASKED}:{{port}}/"),
     ),
+    Row("http.client", "another host, set when it was connected", ASKED, OTHER, _host_set_later),
+    Row("http.client", "a TLS socket of the user's own", ASKED, ASKED, _socket_set, taken=False),
     Row(
         "urllib.request",
         "a Host field over the TLS of another name",
@@ -194,6 +251,32 @@ ROWS = [
         OTHER,
         urllib3_pool(ASKED, assert_hostname=OTHER, server_hostname=OTHER),
     ),
+    Row(
+        "urllib3",
+        "assert_hostname of a connection",
+        ASKED,
+        IP,
+        urllib3_connection(IP, assert_hostname=ASKED),
+        taken=False,
+    ),
+    Row(
+        "urllib3",
+        "assert_hostname=False of a connection",
+        ASKED,
+        ASKED,
+        urllib3_connection(ASKED, assert_hostname=False),
+        taken=False,
+    ),
+    Row(
+        "urllib3",
+        "assert_fingerprint of a connection",
+        ASKED,
+        ASKED,
+        urllib3_connection(ASKED, assert_fingerprint=_fingerprint),
+        taken=False,
+    ),
+    Row("urllib3", "assert_hostname, set while it connects", ASKED, IP, _of_a_class_of_its_own, taken=False),
+    Row("urllib3", "server_hostname of a connection", ASKED, OTHER, urllib3_connection(ASKED, server_hostname=OTHER)),
     Row("urllib3", "a Host field over the TLS of another name", ASKED, OTHER, urllib3_manager(OTHER, host_field=ASKED)),
     Row("urllib3", "a Host field at an IP address", ASKED, IP, urllib3_manager(IP, host_field=ASKED)),
     Row(

@@ -126,7 +126,7 @@ def test_a_file_whose_schema_has_a_damaged_letter_is_damage(file: Path) -> None:
 def test_an_entry_that_could_not_be_read_back_is_not_merged(file: Path, change: dict[str, Any]) -> None:
     entry = replace(KnownPinnedHost("bank.test", (LEAF,), False, None, 1e9, 2e9), **change)
     with PinStore(file) as store:
-        with pytest.raises(ValueError, match="not an entry that a store can hold"):
+        with pytest.raises(ValueError, match=r"not an entry that a store can hold|not a time within the years"):
             store.merge([entry])
         assert store.hosts() == []
 

@@ -125,6 +125,28 @@ def test_urllib3_options_of_one_pool(ground: Ground, option: str, own: bool) -> 
         assert looks(context) == before
 
 
+@pytest.mark.filterwarnings("ignore:HTTPSConnection.set_cert:FutureWarning")
+@pytest.mark.parametrize("own", [False, True], ids=["made", "own"])
+@pytest.mark.parametrize("option", [*OPTIONS[:4], *OPTIONS[5:9]])
+def test_urllib3_options_set_on_one_connection(ground: Ground, option: str, own: bool) -> None:
+    context = ground.world.plain_context() if own else None
+    ways: dict[str, Any] = {"ssl_context": context} if own else {"ca_certs": ground.roots}
+    with pinned_pool_manager(ground.world.store, retries=False, **ways) as manager:
+        before, pool = looks(context), manager.connection_from_host(OTHER, ground.other.port, scheme="https")
+        connection: Any = pool.ConnectionCls(OTHER, port=ground.other.port, **ways)
+        roots: dict[str, Any] = {} if own else ways  # set_cert() forgets the earlier ones
+        connection.set_cert(**{**roots, **ground.options_of_a_pool()[option]})
+        if option in REFUSED or own:
+            with pytest.raises(UnenforceableContext if option in REFUSED else TypeError):
+                connection.request("GET", "/")
+        else:
+            connection.request("GET", "/")
+            assert connection.getresponse().status == 200
+        connection.close()
+        assert looks(context) == before
+        assert_as_new(ground, lambda url: manager.request("GET", url).status)
+
+
 OPTIONS_OF_A_REQUEST: dict[str, Callable[[Ground], dict[str, Any]]] = {
     "verify=False": lambda ground: {"verify": False},
     "verify=bundle": lambda ground: {"verify": ground.roots},

@@ -54,9 +54,19 @@ class Authority:
         start: datetime.datetime = NOW - DAY,
         end: datetime.datetime = NOW + 4000 * DAY,
         self_signed: bool = False,
+        named: bool = True,
     ) -> bytes:
+        """A certificate for these names; if it is not `named`, with the first one as its common name alone."""
         issuer = names[0] if self_signed else "a CA"
-        return self._sign(names[0], key, issuer, names=names, start=start, end=end, signer=key if self_signed else None)
+        return self._sign(
+            names[0],
+            key,
+            issuer,
+            names=names if named else (),
+            start=start,
+            end=end,
+            signer=key if self_signed else None,
+        )
 
     def chain(self, key: Key, *names: str) -> bytes:
         return self.leaf(key, *names) + self.pem

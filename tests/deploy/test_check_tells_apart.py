@@ -295,6 +295,18 @@ def test_a_named_node_that_gives_no_answer_is_not_fine(site: Site, tmp_path: Pat
     assert "No fault found" not in said
 
 
+def test_a_host_without_an_address_in_the_dns_is_looked_at_by_its_nodes(site: Site, tmp_path: Path) -> None:
+    with serving(everywhere(header(site)), site) as port:
+        describe(tmp_path, more=f'[site]\nnodes = ["127.0.0.1:{port}"]')
+        result = dynpin("check", f"https://{HOST}:{port}/", "--ca", str(site.roots), "--json")
+    seen = json.loads(result.stdout)
+    assert (seen["findings"], seen["unseen"]) == ([], [])
+    assert [each["status"] for each in seen["responses"] if each["path"] == "/"] == [200]
+    (remark,) = seen["remarks"]
+    assert f"{HOST} has no address in the DNS" in remark
+    assert result.exit_code == 1
+
+
 def test_an_address_with_a_port(site: Site) -> None:
     with serving(everywhere(header(site)), site) as port:
         result = dynpin("check", HOST, "--ca", str(site.roots), "--address", f"127.0.0.1:{port}", "--json")

@@ -223,9 +223,16 @@ def test_without_a_history_a_key_that_was_never_deployed_does_not_pass(shop: Sho
     renewed = shop.renewed(shop.authority.chain(shop.backup, Shop.HOST), shop.backup)
     assert codes(asked(renewed, code=1)) == ["key-without-history"]
     text = shop.inventory.read_text()
+    # Perhaps the mode was put there a minute ago.
     shop.inventory.write_text(f'{text}mode = "report-only"\nreport_uri = "https://reports.test/r"\n')
-    assert asked(renewed, code=0)["ok"]
+    assert codes(asked(renewed, code=1)) == ["key-without-history"]
     shop.inventory.write_text(text)
+    # A history that has no header says nothing about headers.
+    for events in ((), (Deployed(start(), (pin_of(shop.key),)),), (Planned(start(), pin_of(shop.backup), ()),)):
+        write(History(Shop.HOST, events))
+        silent = asked(renewed, code=1)
+        assert codes(silent) == ["key-without-history"]
+        assert "what was sent so far" in silent["not_seen"][0]
     write(History(Shop.HOST, (Published(start(), read_inventory(shop.inventory).build().header),)))
     assert asked(renewed, code=0)["ok"]
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from dynpin import Pin
 from dynpin.deploy.keys import KEY_TYPES, LONGEST_PASSPHRASE, KeyType, key_type, missing_backups, new_key, write_key
+from dynpin.errors import InvalidHost
 from dynpin.middleware.policy import public_key
 from tests.deploy.commands import at_a_terminal, dynpin
 from tests.deploy.servers import make_site, program
@@ -43,6 +44,29 @@ def test_an_ip_address_is_an_ip_san() -> None:
     names = x509.load_pem_x509_csr(key.csr_pem).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["a.example"]
     assert names.get_values_for_type(x509.IPAddress) == [ip_address("10.0.0.1"), ip_address("::1")]
+
+
+@pytest.mark.parametrize(
+    "host", ["*", "a.*.test", "s*.test", "*.*.test", "127.1", "0x7f.1", "010.0.0.1", "-", "a-.test"]
+)
+def test_a_name_that_no_certificate_has(host: str) -> None:
+    with pytest.raises(InvalidHost, match="not a name for a certificate"):
+        new_key("ec-p256", ["a.test", host], SECRET)
+
+
+@pytest.mark.parametrize("host", ["*.a.test", "a_b.test", "xn--bcher-kva.test", "printer", "3com.test", "a.test1"])
+def test_a_name_of_a_closed_network_is_one(host: str) -> None:
+    assert host.encode() in x509.load_pem_x509_csr(new_key("ec-p256", [host], SECRET).csr_pem).public_bytes(
+        Encoding.DER
+    )
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "back\nup", "nul\0"])
+def test_a_name_is_the_start_of_a_file_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ValueError, match="not the start of a file name"):
+        write_key(new_key("ec-p256", ["a.example"], SECRET), tmp_path / "in", name)
+    assert [each.name for each in tmp_path.rglob("*")] == ["in"]
 
 
 def test_the_private_half_is_encrypted() -> None:

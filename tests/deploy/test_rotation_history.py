@@ -47,6 +47,34 @@ def test_what_is_no_history_is_refused(text: str) -> None:
         History.from_json(text)
 
 
+# Damage that is still JSON: a value of another kind, and the words for it.
+CHANGED: dict[str, tuple[str, str, str]] = {
+    "the version": ('"version": 1', '"version": true', "version is damaged"),
+    "the host": (f'"host": "{HOST}"', '"host": null', "host is damaged"),
+    "the events": ('"events": [', '"events": {}, "before": [', "events is damaged"),
+    "no chain": (f'"chain": [\n        "{OLD}"', '"chain": [], "before": [\n        "x"', "event 2: chain is empty"),
+    "a chain": (f'"chain": [\n        "{OLD}"', '"chain": "", "before": [\n        "x"', "event 2: chain is damaged"),
+    "a mode": ('"Public-Key-Pins"', '"Public-Key-Pins-Report"', "event 1: a header 'Public-Key-Pins-Report' is not"),
+    "a header": ('"header": "pin', '"header": null, "before": "pin', "event 1: header is damaged"),
+    "a time": ('"at": "2026', '"at": 2026, "before": "2026', "event 1: at is damaged"),
+    "a day": ('"at": "2026-', '"at": "2026-1', "event 1: '2026-1"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "said"), CHANGED.values(), ids=CHANGED)
+def test_a_value_of_another_kind_is_damage(old: str, new: str, said: str) -> None:
+    text = FULL.to_json()
+    assert old in text
+    with pytest.raises(HistoryError) as refused:
+        History.from_json(text.replace(old, new, 1))
+    assert str(refused.value).startswith(f"this is not a rotation history: {said}")
+
+
+def test_a_history_that_is_nested_is_told_without_words_of_python() -> None:
+    with pytest.raises(HistoryError, match="not a rotation history: it is nested too deeply"):
+        History.from_json("[" * 100_000)
+
+
 def test_a_history_is_not_rewritten() -> None:
     with pytest.raises(ValueError, match="2026-11-24"):
         pinned(OLD, NEW).with_event(Deployed(START - 61, (NEW,)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 
 from dynpin.clientstore import PinStore
@@ -108,9 +107,4 @@ class HealingClient:
         noted, ends_at = known.recovery, known.root_ends_at
         if noted is None or noted.standing is None or (ends_at is not None and ends_at < self.store.clock()):
             return
-        root = noted.standing
-
-        def job(connection: sqlite3.Connection) -> None:
-            ask(connection, root, self.store.clock())
-
-        self.store.database.write(job)
+        self.store.database.write(lambda c: ask(c, [known], self.store.clock()))

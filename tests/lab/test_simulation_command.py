@@ -61,6 +61,11 @@ def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "folder.svg").mkdir()
     done = run("--loss", "3", "--clients", "10", "--picture", tmp_path / "folder.svg")
     assert (done.exit_code, done.stderr) == (2, f"dynpin: {tmp_path / 'folder.svg'}: a folder; name a file in it\n")
+    # It is told before the study is played.
+    (tmp_path / "link.svg").symlink_to(tmp_path / "nowhere" / "a.svg")
+    done = run("--loss", "3", "--clients", "10", "--picture", tmp_path / "link.svg")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "link.svg: a link that leads to no file" in done.stderr
 
 
 def test_for_people_it_is_a_table_of_80_columns(tmp_path: Path) -> None:

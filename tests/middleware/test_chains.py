@@ -129,7 +129,14 @@ _UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x
 _RFC_3779 = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.7"), b"\x30\x00")
 
 
-_CLIENT, _SERVER = ([usage] for usage in (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH))
+_ANY, _CLIENT, _SERVER = (
+    [usage]
+    for usage in (
+        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+        ExtendedKeyUsageOID.SERVER_AUTH,
+    )
+)
 
 
 USES = {
@@ -139,6 +146,7 @@ USES = {
     "for servers": ([(x509.ExtendedKeyUsage(_CLIENT + _SERVER), False), (_usage(signs=True), True)], ""),
     "an unknown critical extension": ([(_UNKNOWN, True)], "1.2.3.4"),
     "for clients": ([(x509.ExtendedKeyUsage(_CLIENT), False)], "serverAuth"),
+    "for anything": ([(x509.ExtendedKeyUsage(_ANY), False)], "serverAuth"),
     "for revocation lists": ([(_usage(signs=False), True)], "no handshake"),
     "a precertificate": ([(x509.PrecertPoison(), True)], "precertificate"),
 }
@@ -163,6 +171,63 @@ def test_an_issuer_that_is_no_ca() -> None:
     assert "CN=www) issued another one, but is not a CA certificate" in fault.message
 
 
+def _ca(name: str, above: tuple[str, Any], *extensions: x509.ExtensionType, length: int | None = None) -> Any:
+    """The certificate of a CA with these extensions, below another one, and its name and key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject, by = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, each)]) for each in (name, above[0]))
+    start = datetime.datetime.fromtimestamp(NOW - 86_400, datetime.UTC)
+    builder = x509.CertificateBuilder(by, subject, key.public_key(), 1, start, start + datetime.timedelta(days=90))
+    for extension in (x509.BasicConstraints(True, length), *extensions):
+        builder = builder.add_extension(extension, critical=True)
+    return builder.sign(above[1], hashes.SHA256()), (name, key)
+
+
+def _only(*names: str, never: tuple[str, ...] = ()) -> x509.NameConstraints:
+    permitted, excluded = ([x509.DNSName(each) for each in listed] or None for listed in (names, never))
+    return x509.NameConstraints(permitted, excluded)
+
+
+# What a CA above the leaf has, and why it may not issue that leaf; nothing where it may.
+ISSUERS: dict[str, tuple[x509.ExtensionType, str]] = {
+    "for these names": (_only("bank.test", "other.test"), ""),
+    "for names below": (_only("test"), ""),
+    "not for those names": (_only(never=("other.test", "nk.test")), ""),
+    "for other names": (_only("other.test", "www.bank.test"), "bank.test"),
+    "not for these names": (_only("test", never=("bank.test",)), "bank.test"),
+    "for servers": (x509.ExtendedKeyUsage(_SERVER), ""),
+    "for clients": (x509.ExtendedKeyUsage(_CLIENT), "serverAuth"),
+    "for handshakes": (_usage(signs=True), "key usage"),
+}
+
+
+@pytest.mark.parametrize(("extension", "reason"), ISSUERS.values(), ids=ISSUERS)
+def test_what_an_issuer_may_issue(extension: x509.ExtensionType, reason: str) -> None:
+    root = ("the root", ec.generate_private_key(ec.SECP256R1()))
+    above, issuer = _ca("an intermediate", root, extension)
+    leaf = _issue((x509.SubjectAlternativeName([x509.DNSName("BANK.test")]), False), issuer=issuer)
+    found = chain_faults(read_chain(pem(leaf, above), "the chain"), now=NOW)
+    assert [fault.code for fault in found] == (["certificate-unusable"] if reason else [])
+    assert all(reason in fault.message and "an intermediate" in fault.message for fault in found)
+
+
+@pytest.mark.parametrize(("length", "refused"), [(0, True), (1, False), (None, False)])
+def test_how_many_intermediates_a_ca_permits(length: int | None, refused: bool) -> None:
+    upper, by = _ca("upper", ("root", ec.generate_private_key(ec.SECP256R1())), length=length)
+    lower, issuer = _ca("lower", by, length=0)
+    found = chain_faults(read_chain(pem(_issue(issuer=issuer), lower, upper), "the chain"), now=NOW)
+    assert [fault.refused for fault in found] == [True] * refused
+
+
+def test_an_intermediate_that_has_expired_completes_nothing(pki: Pki, tmp_path: Path) -> None:
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(pki.root.pem)
+    chain = read_chain(pki.leaf.pem, "chain.pem")
+    for known in ([], [roots]):
+        reason = without_root(chain, [chain], known, now=_today(pki) + 3651 * 86_400)
+        assert reason is not None
+        assert "has expired" in reason
+
+
 def test_a_chain_that_no_root_completes_in_the_place_of_one_that_ends_somewhere(pki: Pki, tmp_path: Path) -> None:
     roots = tmp_path / "roots.pem"
     roots.write_bytes(pki.root.pem)
@@ -171,15 +236,15 @@ def test_a_chain_that_no_root_completes_in_the_place_of_one_that_ends_somewhere(
         for data in (pki.leaf.pem, pem(pki.whole[0]), pki.other.issue(HOST, KeyPair("server", "x")).pem)
     )
     for known in ([], [roots]):
-        assert without_root(present, [present], known) is None
+        assert without_root(present, [present], known, now=_today(pki)) is None
         for chain in (bare, strange):
-            reason = without_root(chain, [present], known)
+            reason = without_root(chain, [present], known, now=_today(pki))
             assert reason is not None
             assert "is missing" in reason
     # Nothing tells where no chain is deployed, and a root that is named ends the doubt.
-    assert without_root(bare, []) is None
+    assert without_root(bare, [], now=_today(pki)) is None
     roots.write_bytes(pki.other.pem)
-    assert without_root(strange, [present], [roots]) is None
+    assert without_root(strange, [present], [roots], now=_today(pki)) is None
 
 
 NAMES = [

@@ -132,7 +132,15 @@ def ramped(line: str) -> Callable[[Site], str]:
 # The text of the file, and what the message must say after its name: which key, what is wrong, and what next.
 REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
     "no TOML": (lambda site: "hosts = x", ["is not a TOML file", "line 1, column"]),
-    "not UTF-8": (lambda site: "# \udcff", ["is not a TOML file", "utf-8"]),
+    "not UTF-8": (lambda site: "# \udcff", ["is not a TOML file: it is not UTF-8 text (byte 3)"]),
+    "a table twice": (lambda site: f"{SOUND}[policy]\n", ["is not a TOML file: Cannot declare [policy] twice"]),
+    "a table within a value": (
+        lambda site: f"site = {{ nodes = [] }}\n[site.nodes]\n{SOUND}",
+        ["is not a TOML file: Cannot declare [site.nodes]"],
+    ),
+    "nested": (lambda site: f"x = {'[' * 5000}{']' * 5000}", ["is not a TOML file: it is nested too deeply"]),
+    "a file without a name": (lambda site: f'remember = " "\n{SOUND}', ['remember = " " is not understood', "a path"]),
+    "a file of no name": (ramped('state = "a\\u0000"'), ["[ramp] state =", "is not understood: give a path"]),
     "hosts missing": (replacing("hosts", "#"), ["hosts is missing", 'hosts = ["www.example.com"]']),
     "keys missing": (replacing("keys", "#"), ["keys is missing", 'keys = ["tls/fullchain.pem"]']),
     "backups missing": (replacing("backups", "#"), ["backups is missing", "offline/backup.pub"]),

@@ -24,7 +24,6 @@ from dynpin.deploy.recovery import read_signers
 from dynpin.errors import StoreError
 from dynpin.middleware.collector.triage import Case, Roots, diagnose
 from dynpin.pin_list import PIN_LIST
-from dynpin.recovery import Recovery
 from dynpin.report import parse_report
 from tests.recovery.conftest import HOST, Bank
 from tests.recovery.operator import PASSPHRASE
@@ -292,11 +291,9 @@ def test_a_kill_inside_of_the_transaction_changes_nothing(bank: Bank) -> None:
 import os, signal
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import ask, lists, look_at
-from dynpin.recovery import Recovery
-from dynpin.report import parse_report
 store = PinStore({str(bank.folder / "pins")!r})
-recovery = Recovery.of_texts({bank.operator.repository.recovery("http://a.test").root_text!r}, {bank.publisher.uri!r})
-store.database.write(lambda connection: ask(connection, recovery, store.clock()))
+entries = store.hosts()
+store.database.write(lambda connection: ask(connection, entries, store.clock()))
 put = lists.put
 def put_and_die(*given):
     put(*given)
@@ -316,16 +313,14 @@ def test_lists_that_have_come_to_nothing_wait_behind_one_that_may_heal(bank: Ban
     for number, uri in enumerate(uris):
         name, root = f"host{number}.test", bytes([number]) * 32
         bank.store.note(name, bank.header(root=root, uri=uri), (bank.pins[0],))
-    recoveries = [Recovery(bytes([number]) * 32, uri) for number, uri in enumerate(uris)]
+    hosts = bank.store.hosts()
 
     def job(connection: sqlite3.Connection) -> str:
-        for recovery in recoveries[:3]:
-            ask(connection, recovery, bank.clock())
+        ask(connection, hosts[:3], bank.clock())
         while (look := claim(connection, bank.clock())) is not None:
             record(connection, look, None, "it took longer than 30 seconds", before={}, now=bank.clock())
         bank.later()
-        for recovery in recoveries:
-            ask(connection, recovery, bank.clock())
+        ask(connection, hosts, bank.clock())
         first = claim(connection, bank.clock())
         assert first is not None
         return first.recovery.uri

@@ -96,7 +96,7 @@ def _connected(bank: Bank) -> socket.socket:
 def test_two_processes_that_apply_lists_at_once_leave_the_newer_one(bank: Bank) -> None:
     bank.lock_out()
     recovery = bank.operator.repository.recovery(bank.publisher.uri)
-    bank.store.database.write(lambda connection: ask(connection, recovery, bank.clock()))
+    bank.store.database.write(lambda connection: ask(connection, bank.store.hosts(), bank.clock()))
     (look,) = looks(bank.store.database.select)
     files = trusted_files(bank.store.database.select, recovery.root)
     first = verify(recovery, files, HTTPFetcher(5.0), bank.clock())

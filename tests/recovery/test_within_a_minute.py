@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,34 +17,36 @@ import pytest
 from dynpin.clientstore import PinStore, bounded_http, resolving
 from dynpin.clientstore.recovery import verifying
 from dynpin.clientstore.store.lists import ask, claim, next_look_at, record, register
-from dynpin.clientstore.store.table import selecting
-from dynpin.recovery import FIRST_ROOT, Recovery
+from dynpin.clientstore.store.table import put, selecting
+from dynpin.hosts import KnownPinnedHost
+from dynpin.recovery import FIRST_ROOT
 from tests.recovery.conftest import HOST, Bank
 
 DAY = 86_400.0
 
 
-def several(bank: Bank, count: int) -> list[Recovery]:
+def several(bank: Bank, count: int) -> list[KnownPinnedHost]:
     """So many hosts, each of which has noted a root and a place of its own."""
-    recoveries = [Recovery(bytes([number]) * 32, f"https://list{number}.test/") for number in range(count)]
-    for number, recovery in enumerate(recoveries):
-        header = bank.header(root=recovery.root, uri=recovery.uri)
+    for number in range(count):
+        header = bank.header(root=bytes([number]) * 32, uri=f"https://list{number}.test/")
         bank.store.note(f"host{number}.test", header, [bank.pins[0]])
-    return recoveries
+    return [entry for entry in bank.store.hosts() if entry.recovery is not None]
 
 
 def test_eleven_lists_that_hang_leave_an_honest_one_its_minute(bank: Bank) -> None:
     """The honest one was asked for last. Each look that hangs takes all the time that it is given."""
-    recoveries = several(bank, 12)
+    hosts = several(bank, 12)
+    last = hosts[-1].recovery
+    assert last is not None
 
     def job(connection: sqlite3.Connection) -> float:
         start = now = bank.clock()
-        for recovery in recoveries:
-            ask(connection, recovery, now)
+        for host in hosts:
+            ask(connection, [host], now)
         while True:
             look = claim(connection, now)
             assert look is not None
-            if look.recovery == recoveries[-1]:
+            if look.recovery == last.standing:
                 return now - start
             now += look.seconds
             record(connection, look, None, "it took too long", before={}, now=now)
@@ -55,12 +58,12 @@ def test_eleven_lists_that_hang_leave_an_honest_one_its_minute(bank: Bank) -> No
 @pytest.mark.parametrize("every", [1, 10, 29, 30])
 def test_from_signing_to_a_healed_client(bank: Bank, every: int, after: int) -> None:
     """A client that tries again every so many seconds, and a list that is signed so long after its first refusal."""
-    (recovery,) = several(bank, 1)
+    hosts = several(bank, 1)
 
     def job(connection: sqlite3.Connection) -> float:
         begun = now = bank.clock()
         while now < begun + after + 120:
-            ask(connection, recovery, now)  # the attempt is refused
+            ask(connection, hosts, now)  # the attempt is refused
             attempt = now + every
             # What the thread does until the next one.
             while (due := next_look_at(selecting(connection), now)) is not None and due < attempt:
@@ -78,12 +81,12 @@ def test_from_signing_to_a_healed_client(bank: Bank, every: int, after: int) -> 
 
 def test_a_look_without_success_gets_more_time(bank: Bank) -> None:
     """A list that is slow and honest is not given up for ever."""
-    (recovery,) = several(bank, 1)
+    hosts = several(bank, 1)
 
     def job(connection: sqlite3.Connection) -> list[float]:
         now = bank.clock()
         given: list[float] = []
-        ask(connection, recovery, now)
+        ask(connection, hosts, now)
         for _ in range(5):
             now = next_look_at(selecting(connection), now) or 0.0
             look = claim(connection, now)
@@ -97,13 +100,13 @@ def test_a_look_without_success_gets_more_time(bank: Bank) -> None:
 
 def test_many_processes_that_are_refused_fetch_once(bank: Bank) -> None:
     """Who asks while another looks takes the list from nobody, and sleeps until that look must have ended."""
-    (recovery,) = several(bank, 1)
+    hosts = several(bank, 1)
 
     def job(connection: sqlite3.Connection) -> None:
         now = bank.clock()
         claims = []
         for _ in range(5):
-            ask(connection, recovery, now)
+            ask(connection, hosts, now)
             claims.append(claim(connection, now) is not None)
         assert claims == [True, False, False, False, False]
         due = next_look_at(selecting(connection), now)
@@ -115,13 +118,15 @@ def test_many_processes_that_are_refused_fetch_once(bank: Bank) -> None:
 
 
 def test_a_lease_of_a_clock_that_was_wrong_is_none(bank: Bank) -> None:
-    (recovery,) = several(bank, 1)
+    several(bank, 1)
+    hosts = [replace(bank.store.hosts()[0], expires_at=None)]  # else it is no longer known in a year
 
     def job(connection: sqlite3.Connection) -> None:
         now = bank.clock()
-        ask(connection, recovery, now + 365 * DAY)
+        put(connection, hosts)
+        ask(connection, hosts, now + 365 * DAY)
         assert claim(connection, now + 365 * DAY) is not None
-        ask(connection, recovery, now)
+        ask(connection, hosts, now)
         assert next_look_at(selecting(connection), now) == now
         assert claim(connection, now) is not None
 
@@ -129,15 +134,19 @@ def test_a_lease_of_a_clock_that_was_wrong_is_none(bank: Bank) -> None:
 
 
 def test_a_refusal_during_a_daily_look_is_not_lost(bank: Bank) -> None:
-    recovery = Recovery(b"r" * 32, "https://list.test/")
+    hosts = several(bank, 1)
+    noted = hosts[0].recovery
+    assert noted is not None
+    assert noted.standing is not None
+    recovery = noted.standing
 
     def job(connection: sqlite3.Connection) -> None:
         now = bank.clock()
         register(connection, recovery, FIRST_ROOT, b"{}", now)
         look = claim(connection, now)
         assert look is not None
-        assert look.asked_at is None
-        ask(connection, recovery, now)
+        assert look.is_followed
+        ask(connection, hosts, now)
         record(connection, look, None, "it was away", before={}, now=now + 1)
         assert (next_look_at(selecting(connection), now) or 0.0) - now <= 60
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 from dynpin.errors import DynpinError
-from dynpin.header import PublicKeyPins
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
@@ -195,16 +195,17 @@ class History:
             HistoryError: if the text is not a history.
         """
         try:
-            loaded = cast("dict[str, object]", json.loads(text))
-            if loaded["version"] != 1:
-                raise ValueError(f"version {loaded['version']} is not known")  # noqa: TRY301 - one place for all
-            history = cls(canonical_host(str(loaded["host"])))
-            for number, each in enumerate(cast("list[dict[str, object]]", loaded["events"]), 1):
+            loaded = _object(json.loads(text))
+            version = _kept(loaded["version"], int, "version")
+            if version != 1:
+                raise ValueError(f"version {version} is not known")  # noqa: TRY301 - one place for all
+            history = cls(canonical_host(_kept(loaded["host"], str, "host")))
+            for number, each in enumerate(_list(loaded, "events"), 1):
                 try:
                     history = history.with_event(event_of(each))
                 except HistoryError as error:
                     raise ValueError(f"event {number}: {error}") from None
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        except (KeyError, ValueError, RecursionError) as error:
             raise HistoryError(f"this is not a rotation history: {_why(error)}") from None
         return history
 
@@ -217,8 +218,8 @@ def _why(error: Exception) -> str:
             return f"it is not a text (byte {error.start})"
         case KeyError():
             return f"{error} is missing"
-        case TypeError() | AttributeError():
-            return "it does not have the form of one"
+        case RecursionError():
+            return "it is nested too deeply"
         case _:
             return str(error)
 
@@ -262,34 +263,63 @@ def event_of(entry: object) -> Event:
     Raises:
         HistoryError: if it is not an event.
     """
-    if not isinstance(entry, dict):
-        raise HistoryError("it is damaged")
     try:
-        return _event_of(cast("dict[str, object]", entry))
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        return _event_of(_object(entry))
+    except (KeyError, ValueError) as error:
         raise HistoryError(_why(error)) from None
 
 
 def _event_of(entry: dict[str, object]) -> Event:
-    moment = datetime.fromisoformat(str(entry["at"]))
-    if moment.tzinfo is None:
-        raise ValueError(f"{entry['at']} has no time zone")
-    at = moment.timestamp()
+    at = _time(_kept(entry["at"], str, "at"))
     match entry["event"]:
         case "published":
-            text = entry["header"]
-            report_only = str(entry.get("name")).endswith("Report-Only")
-            header = None if text is None else PublicKeyPins.parse(str(text), report_only=report_only)
-            return Published(at, header, entry.get("assumed") is True)
+            is_assumed = _kept(entry.get("assumed", False), bool, "assumed")
+            if entry["header"] is None and entry["name"] is None:
+                return Published(at, None, is_assumed)
+            name, value = _kept(entry["name"], str, "name"), _kept(entry["header"], str, "header")
+            if name not in (ENFORCE_NAME, REPORT_ONLY_NAME):
+                raise ValueError(f"a header {name!r} is not known")
+            return Published(at, PublicKeyPins.parse(value, report_only=name == REPORT_ONLY_NAME), is_assumed)
         case "deployed":
-            return Deployed(at, _pins(entry["chain"]))
+            chain = _pins(entry, "chain")
+            if not chain:
+                raise ValueError("chain is empty")
+            return Deployed(at, chain)
         case "planned":
-            return Planned(at, Pin.from_base64(str(entry["target"])), _pins(entry["backups"]))
+            return Planned(at, Pin.from_base64(_kept(entry["target"], str, "target")), _pins(entry, "backups"))
         case "listed":
-            return Listed(at, _pins(entry["pins"]))
+            return Listed(at, _pins(entry, "pins"))
         case other:
             raise ValueError(f"an event {other!r} is not known")
 
 
-def _pins(texts: object) -> tuple[Pin, ...]:
-    return tuple(Pin.from_base64(text) for text in cast("list[str]", texts))
+def _time(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.timestamp()
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{text!r} is not a time with its time zone")
+
+
+def _pins(entry: dict[str, object], name: str) -> tuple[Pin, ...]:
+    return tuple(Pin.from_base64(_kept(each, str, name)) for each in _list(entry, name))
+
+
+def _object(value: object) -> dict[str, object]:
+    return cast("dict[str, object]", _kept(value, dict, "it"))
+
+
+def _list(entry: dict[str, object], name: str) -> list[object]:
+    return cast("list[object]", _kept(entry[name], list, name))
+
+
+_Kind = TypeVar("_Kind")
+
+
+def _kept(value: object, kind: type[_Kind], name: str) -> _Kind:
+    """A value that was written as this kind; a damaged file may have another one."""
+    if type(value) is not kind:
+        raise ValueError(f"{name} is damaged")
+    return value

@@ -109,6 +109,13 @@ class UserAgent(Protocol):
         """
         ...
 
+    def load(self, hosts: Sequence[str]) -> None:
+        """GET ``/`` of each host, each on a new connection, as a browser loads the pictures of a page.
+
+        A host that is refused or gives no answer is passed over.
+        """
+        ...
+
     def known_host(self, host: str) -> KnownPinnedHost | None:
         """The entry that applies to the host now: its own or a superdomain's."""
         ...

@@ -16,15 +16,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol, Self, TypeVar
 
-import httpx
-
 from dynpin.clientstore import Peer, Reporter, note_response
 from dynpin.clientstore.enforcement import Enforcement, guard
 from dynpin.clientstore.store import LookUp, State
 from dynpin.errors import InvalidHeader
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, Directive, Malformed, PublicKeyPins, scan
 from dynpin.hosts import KnownPinnedHost, applicable, canonical_host, superdomains
-from dynpin.lab.agents.library import HTTPS_PORT, LibraryAgent
+from dynpin.lab.agents.library import HTTPS_PORT, Fields, LibraryAgent
 from dynpin.noting import Noting, note
 from dynpin.pins import Pin
 
@@ -213,16 +211,15 @@ class BrowserAgent(LibraryAgent[_Store]):
         public = frozenset(self.machine.public_roots)
         guard(context, Enforcement(self.store, private_roots="bypass", public_roots=public, reporter=self.reporter))
 
-    def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
+    def note(self, host: str, peer: Peer, fields: Fields) -> Noting:
         """Like :meth:`LibraryAgent.note`."""
         report_only: list[str] = []
-        for field in response.headers.get_list(REPORT_ONLY_NAME)[:1]:
+        for field in fields(REPORT_ONLY_NAME)[:1]:
             try:
                 report_only.append(str(self.store.read(field, report_only=True)))
             except InvalidHeader:
                 continue
-        fields = response.headers.get_list(ENFORCE_NAME)
-        return note_response(self.store, host, peer, fields, report_only, port=HTTPS_PORT)
+        return note_response(self.store, host, peer, fields(ENFORCE_NAME), report_only, port=HTTPS_PORT)
 
     def restart(self, *, crashed: bool = False) -> None:
         """Like :meth:`UserAgent.restart`. The built-in pins come with the browser again."""

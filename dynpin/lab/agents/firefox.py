@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from dynpin.clientstore import Peer
 from dynpin.clientstore.store import LookUp
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost, applicable, canonical_host, superdomains
 from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, loosely
+from dynpin.lab.agents.library import Fields
 from dynpin.noting import Noting
 from dynpin.pins import Pin
 
@@ -197,8 +196,8 @@ class FirefoxAgent(BrowserAgent[FirefoxStore]):
         file = None if private else self.machine.folder / "SiteSecurityServiceState.txt"
         return FirefoxStore(file, clock=self.machine.clock)
 
-    def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
+    def note(self, host: str, peer: Peer, fields: Fields) -> Noting:
         """Like any browser's, but a chain that ends in a root of the user's notes nothing (ProcessPKPHeader)."""
         if peer.validated and peer.validated[-1] not in self.machine.public_roots:
             return Noting("ignored", f"the chain of {host} ends in a root that is not built in", "2.5")
-        return super().note(host, peer, response)
+        return super().note(host, peer, fields)

@@ -6,11 +6,14 @@ A model replaces the agent's memory, and its way to enforce pins. It uses dynpin
 from __future__ import annotations
 
 import contextlib
+import http.client
 import re
 import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from email.message import Message
+from functools import partial
 from typing import Generic, Protocol, TypedDict, TypeVar
 
 import httpx
@@ -25,7 +28,7 @@ from dynpin.lab.network import loopback_names
 from dynpin.noting import Noting
 from dynpin.pins import Pin, chain_pins
 
-__all__ = ["HTTPS_PORT", "DynpinAgent", "LibraryAgent", "Memory", "one_line"]
+__all__ = ["HTTPS_PORT", "DynpinAgent", "Fields", "LibraryAgent", "Memory", "one_line"]
 
 HTTPS_PORT = 443
 # How long the looks at signed lists may take on a busy machine, in seconds.
@@ -57,6 +60,8 @@ class Memory(Protocol):
 
 
 _Memory = TypeVar("_Memory", bound=Memory)
+# The values of a header field in a response, one for each time that it occurs.
+Fields = Callable[[str], Sequence[str]]
 
 
 class _Options(TypedDict):
@@ -83,6 +88,7 @@ class LibraryAgent(ABC, Generic[_Memory]):
         self.machine = machine
         self.store = self.open_store()
         self._client: httpx.Client | None = None
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._trusted: tuple[bytes, ...] = ()
         self._noting: Noting | None = None
 
@@ -95,8 +101,8 @@ class LibraryAgent(ABC, Generic[_Memory]):
         """Make the context enforce the agent's memory. The context trusts the machine's roots."""
 
     @abstractmethod
-    def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
-        """Note the pins in a response."""
+    def note(self, host: str, peer: Peer, fields: Fields) -> Noting:
+        """Note the pins in the fields of a response."""
 
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
         """As :meth:`UserAgent.visit`."""
@@ -133,6 +139,21 @@ class LibraryAgent(ABC, Generic[_Memory]):
             noting=noting,
             section=noting.section if noting else "",
         )
+
+    def load(self, hosts: Sequence[str]) -> None:
+        """As :meth:`UserAgent.load`. With http.client, which takes half as long for a thousand hosts."""
+        self.client()
+        with loopback_names(self.machine.network):
+            for host in hosts:
+                request_site.set((host, HTTPS_PORT))
+                connection = http.client.HTTPSConnection(host, context=self._tls, timeout=_OPTIONS["timeout"])
+                with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+                    connection.request("GET", "/")
+                    peer = peer_of(connection.sock)
+                    response = connection.getresponse()
+                    response.read()
+                    if peer is not None and self.machine.pins:
+                        self.note(host, peer, partial(_values, response.headers))
 
     def known_host(self, host: str) -> KnownPinnedHost | None:
         """As :meth:`UserAgent.known_host`."""
@@ -183,7 +204,7 @@ class LibraryAgent(ABC, Generic[_Memory]):
         trusted = (*self.machine.public_roots, *self.machine.private_roots)
         if self._client is None or trusted != self._trusted:
             self._disconnect()
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self._tls = context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             if trusted:
                 context.load_verify_locations(cadata=b"".join(trusted))
             hooks: dict[str, list[Callable[..., None]]] = {}
@@ -197,7 +218,7 @@ class LibraryAgent(ABC, Generic[_Memory]):
     def _on_response(self, response: httpx.Response) -> None:
         peer = peer_of(response.extensions["network_stream"].get_extra_info("socket"))
         if peer is not None:  # None for a report that is sent by http
-            self._noting = self.note(response.request.url.host, peer, response)
+            self._noting = self.note(response.request.url.host, peer, response.headers.get_list)
 
     def _disconnect(self) -> None:
         if self._client is not None:
@@ -262,9 +283,8 @@ class DynpinAgent(LibraryAgent[PinStore]):
             options |= PinOptions(private_roots="bypass", public_roots=self.machine.public_roots)
         enforce(context, self.store, **options)
 
-    def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
+    def note(self, host: str, peer: Peer, fields: Fields) -> Noting:
         """Note like every adapter."""
-        fields = response.headers.get_list
         return note_response(self.store, host, peer, fields(ENFORCE_NAME), fields(REPORT_ONLY_NAME), port=HTTPS_PORT)
 
     def send_reports(self) -> list[Sent]:
@@ -275,6 +295,10 @@ class DynpinAgent(LibraryAgent[PinStore]):
         with loopback_names(self.machine.network):
             deliveries = self._queue.send()
         return [Sent(each.report.report_uri, each.outcome == "sent", each.reason) for each in deliveries]
+
+
+def _values(fields: Message, name: str) -> list[str]:
+    return fields.get_all(name) or []
 
 
 def _tell_site(request: httpx.Request) -> None:

@@ -96,7 +96,7 @@ class Wget2Agent:
         )
 
     def load(self, hosts: Sequence[str]) -> None:
-        """GET ``/`` of each host in one process, as a browser loads the resources of a page."""
+        """As :meth:`UserAgent.load`, in one process."""
         self._run([f"https://{host}:{self.machine.network[host]}/" for host in hosts], "")
 
     def known_host(self, host: str) -> KnownPinnedHost | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dynpin.lab.agents.wget2 import Wget2Agent
 from dynpin.lab.scenarios import scenario
 from dynpin.lab.stage import Stage, days
 
@@ -53,11 +52,7 @@ def store_flooding(stage: Stage) -> None:
     names = [f"host{number}.evil.test" for number in range(TABLE)]
     for name in names:
         stage.leads(name, evil)
-    if isinstance(alice.memory, Wget2Agent):
-        alice.memory.load(names)
-    else:
-        for name in names:
-            alice.memory.visit(name, secret="")
+    alice.memory.load(names)
     noted = sum(known.host.endswith(".evil.test") for known in alice.memory.known_hosts())
     told = f"opens a page of evil.test, which loads {TABLE} subdomains: {noted} of them are noted"
     stage.tells("Alice", told, target="evil.test")

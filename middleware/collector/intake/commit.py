@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from dynpin.errors import StoreError
 
 from ..fork import renew_after_fork
+from ..outage import Repeated
 from ..storage import Arrival
 
 __all__ = ["GroupCommit", "Overloaded"]
@@ -79,6 +81,7 @@ class GroupCommit:
             self._thread.join(_CLOSING_S)
 
     def _run(self) -> None:
+        faults = Repeated()
         while True:
             with self._ready:
                 while not self._batch.arrivals:
@@ -91,11 +94,13 @@ class GroupCommit:
             except StoreError as error:
                 batch.stored.set_exception(error)
             except BaseException as error:  # noqa: BLE001 - the waiting requests must get every error
-                _log.exception("a batch could not be stored")
+                if faults.fails("batch", time.monotonic()):
+                    _log.exception("a batch could not be stored")
                 batch.stored.set_exception(StoreError(f"the reports could not be stored: {error!r}"))
             else:
                 batch.stored.set_result(None)
                 try:
                     self._afterwards()
                 except Exception:  # noqa: BLE001 - the thread must go on, since all later reports need it
-                    _log.exception("after a batch was stored")
+                    if faults.fails("after a batch", time.monotonic()):
+                        _log.exception("after a batch was stored")

@@ -54,7 +54,7 @@ class AuditEntry(NamedTuple):
         at: seconds since the epoch, UTC.
         who: the name they gave; nobody has checked it if all people share one password.
         source: the address they came from.
-        action: a stable name: ``muted``, ``resolved``, ``open``, ``sign-in``, ``sign-in-failed``, ``clear-text-token``.
+        action: a stable name: ``muted``, ``resolved``, ``open``, ``sign-in``, ``sign-in-failed``, ``clock-jumped``.
         subject: the group, or whatever else the action was about.
     """
 

@@ -22,6 +22,7 @@ from dynpin.errors import StoreError
 from ..addresses import address
 from ..fork import renew_after_fork
 from ..formatting import one_line
+from ..outage import Repeated
 from ..storage import TOKEN_PREFIX, APIToken, AuditEntry, Storage
 from .pauses import Pauses, source_of
 
@@ -92,6 +93,7 @@ class Access:
         self.user_header = user_header
         self.open_access = open_access
         self._storage = storage
+        self._faults = Repeated()
         self._clock = clock
         self._hasher = PasswordHasher()
         self._hash = None
@@ -175,7 +177,11 @@ class Access:
             try:
                 self._storage.use_api_token(token.digest, now)
             except StoreError as error:
-                _log.warning("the last use of token %s could not be stored: %s", one_line(token.name), error)
+                if self._faults.fails(token.name, now):
+                    _log.warning("the last use of token %s could not be stored: %s", one_line(token.name), error)
+            else:
+                if self._faults.ends(token.name):
+                    _log.warning("the last use of token %s is stored again", one_line(token.name))
 
     # -- the password -------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ __all__ = [
     "Answer",
     "Audit",
     "AuditEntry",
+    "Decided",
     "Decision",
     "Error",
     "Group",
@@ -168,6 +169,15 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    state: State
+
+
+class Decided(BaseModel):
+    """The answer of a decision, for a token that may not read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    group: str
     state: State
 
 

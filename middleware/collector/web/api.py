@@ -13,7 +13,18 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from ..service import Service
 from ..storage import STATES, Filter, Term
 from .access import Access, Viewer
-from .answers import AlertChannels, ASCIIJSONResponse, Audit, Decision, Group, Groups, Report, Reports, failure
+from .answers import (
+    AlertChannels,
+    ASCIIJSONResponse,
+    Audit,
+    Decided,
+    Decision,
+    Group,
+    Groups,
+    Report,
+    Reports,
+    failure,
+)
 from .export import FORMATS, Exported, Format, everything, written
 from .metrics import exposition
 from .openapi import openapi_document
@@ -100,6 +111,8 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
         group = await run_in_threadpool(storage.group, key)
         if not is_set or group is None:
             return failure(404, "not-found", "there is no such group")
+        if not viewer.sites and "read" not in viewer.scopes:
+            return ASCIIJSONResponse(Decided(group=key, state=decision.state))
         return ASCIIJSONResponse(Group.model_validate(group))
 
     def document(request: Request) -> Response:
@@ -130,7 +143,7 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
             method="POST",
             operation=Operation(
                 summary="Resolve, mute or reopen a group.",
-                answer=Group,
+                answer=Group | Decided,
                 path=_OneGroup,
                 body=Decision,
                 failures=Operation.failing(400, 404),

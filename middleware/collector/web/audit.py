@@ -14,5 +14,7 @@ ACTIONS = {
     "sign-in-failed": "wrong password",
     "site-state": "changed the shared state of a site",
     "clear-text-token": "token refused: sent over http",
+    "clock-jumped": "kept old reports, since the clock jumped ahead",
+    "clock-stands": "deletes old reports again, since the clock stands",
     **OF_CHANNELS,
 }

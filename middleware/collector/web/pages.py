@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -21,6 +23,7 @@ from ..service import Service
 from ..storage import FIELDS, HOUR, MODES, Filter, Group, State, Term, seconds
 from ..stored_json import ascii_json, kept_report
 from ..triage import SEVERITIES, VERDICTS, Diagnosis, KnownPin
+from ..worker import clock_jump
 from .access import COOKIE, SESSION_S, Access, Refused, Viewer
 from .audit import ACTIONS
 from .chains import chain_levels
@@ -47,19 +50,6 @@ class Pages:
         self.service = service
         self.public_url = public_url
         self.access = access
-        self._templates = Environment(
-            loader=FileSystemLoader(_HERE / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            finalize=_shown,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        filters: dict[str, Callable[..., str]] = {"when": when, "count": count, "things": things, "ago": self._ago}
-        self._templates.filters.update(filters)
-
-    def _ago(self, seconds: float) -> str:
-        return ago(seconds, self.service.clock())
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -208,7 +198,8 @@ class Pages:
         """Who decided what, and who failed to sign in."""
         storage = self.service.storage
         entries, channels = storage.audit(limit=200), storage.channels()
-        return self._page(request, "audit.html", entries=entries, channels=channels, actions=ACTIONS)
+        jump = clock_jump(storage)
+        return self._page(request, "audit.html", entries=entries, channels=channels, jump=jump, actions=ACTIONS)
 
     async def sign_out(self, request: Request) -> Response:
         """End the session."""
@@ -222,18 +213,23 @@ class Pages:
     # -- shared by the pages ------------------------------------------------------------------------------------
 
     def _page(self, request: Request, template: str, *, status: int = 200, **context: object) -> Response:
-        html = self._templates.get_template(template).render(
-            base=_base(request),
-            here=request.url.path.removeprefix(_base(request)),
-            viewer=request.state.viewer,
-            has_password=self.access.has_password,
-            FIELDS=FIELDS,
-            CHOICES=CHOICES,
-            PERIODS=_PERIODS,
-            SEVERITIES=SEVERITIES,
-            VERDICTS=VERDICTS,
-            Term=Term,
-            **context,
+        html = (
+            _templates()
+            .get_template(template)
+            .render(
+                now=self.service.clock(),
+                base=_base(request),
+                here=request.url.path.removeprefix(_base(request)),
+                viewer=request.state.viewer,
+                has_password=self.access.has_password,
+                FIELDS=FIELDS,
+                CHOICES=CHOICES,
+                PERIODS=_PERIODS,
+                SEVERITIES=SEVERITIES,
+                VERDICTS=VERDICTS,
+                Term=Term,
+                **context,
+            )
         )
         return HTMLResponse(html, status_code=status)
 
@@ -328,6 +324,27 @@ def page_routes(service: Service, access: Access, public_url: str) -> tuple[list
         Route("/sign-out", pages.sign_out, methods=["POST"]),
     ]
     return routes, pages
+
+
+@cache
+def _templates() -> Environment:
+    """The templates, compiled once for all collectors of a process."""
+    made = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Callable[..., str]] = {"when": when, "count": count, "things": things, "ago": _ago}
+    made.filters.update(filters)
+    return made
+
+
+@pass_context
+def _ago(context: Context, seconds: float) -> str:
+    return ago(seconds, context["now"])
 
 
 def _shown(value: object) -> object:

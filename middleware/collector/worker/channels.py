@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from dynpin.errors import StoreError
 
 from ..formatting import one_line
+from ..outage import Repeated
 from ..storage import AuditEntry, ChannelNote, Group, Storage
 
 __all__ = ["ACTIONS", "Channel", "Line", "Message", "Send", "apprise"]
@@ -73,7 +74,7 @@ class Line:
         self._patience = patience
         self._attempt: _Attempt | None = None
         self._failed_at: float | None = None
-        self._logged_at: float | None = None
+        self._faults = Repeated()
 
     def is_free(self, now: float) -> bool:
         """Whether it may get a message: none is being sent, and none has failed within a minute."""
@@ -108,6 +109,8 @@ class Line:
             told = replace(told, digest_at=message.digest_at)
         storage.note_channel(told, message.groups)
         self._attempt = self._failed_at = None
+        if self._faults.ends("send"):
+            _log.warning("%s takes alerts again", self.name)
         if note.failing_since is not None:
             self._record(WORKS, storage, now)
         return True
@@ -118,8 +121,7 @@ class Line:
             self._fail("it has not answered in time", storage, note, now)
 
     def _fail(self, reason: str, storage: Storage, note: ChannelNote, now: float) -> None:
-        if not _is_within(_MINUTE, self._logged_at, now):
-            self._logged_at = now
+        if self._faults.fails("send", now):
             _log.error("%s did not take an alert: %s", self.name, one_line(reason))
         if note.failing_since is None:
             storage.note_channel(replace(note, failing_since=now))

@@ -13,10 +13,12 @@ from dynpin.errors import DynpinError, StoreError
 from dynpin.pins import Pin
 
 from ..fork import renew_after_fork
+from ..outage import Outage, Repeated
 from ..reserve import keep_reserve, with_reserve
 from ..storage import HOUR, Group, Retention, Storage, Triaged
 from ..triage import Diagnosis, Question, Settings
 from .alerts import Alerts
+from .clock_jump import prune
 from .judge import JudgeProcess
 from .leases import Leases
 
@@ -24,7 +26,6 @@ __all__ = ["Worker"]
 
 _log = logging.getLogger("dynpin.collector")
 _LOOK_EVERY_S = 2.0
-_TOLD_EVERY_S = 60.0
 # How many groups are judged before their verdicts are stored together, and how often before other work gets its turn.
 _TOGETHER, _BATCHES = 20, 10
 # Raise this when the rules of triage change. Then all groups are judged again.
@@ -37,6 +38,7 @@ class Worker:
     Args:
         storage: the storage of the reports.
         flush: stores the counts that are not stored yet.
+        outage: logs what the storage fails to do.
         keys: the operator's own keys, pin to name.
         inventories: the keys of single policies, by token; a policy with an inventory does not use `keys`.
         roots: the operator's own root certificates, PEM.
@@ -49,6 +51,7 @@ class Worker:
         self,
         storage: Storage,
         flush: Callable[[], None],
+        outage: Outage,
         *,
         keys: Mapping[Pin, str],
         inventories: Mapping[str, Mapping[Pin, str]],
@@ -59,6 +62,7 @@ class Worker:
     ) -> None:
         self._storage = storage
         self._flush = flush
+        self._outage = outage
         self._retention = retention
         self._alerts = alerts
         self._clock = clock
@@ -66,7 +70,7 @@ class Worker:
         known = _named(keys), {token: _named(own) for token, own in inventories.items()}
         self._judged_with = hashlib.sha256(_RULES + json.dumps(known, sort_keys=True).encode() + roots).hexdigest()[:16]
         self.judge = JudgeProcess(lambda: Settings(*known, roots.decode("ascii", "replace"), clock()))
-        self._told: dict[str, float] = {}
+        self._faults = Repeated()
         self.renew()
         renew_after_fork(self)
 
@@ -131,23 +135,24 @@ class Worker:
         return not self._closing and self._try(work, held)
 
     def _try(self, work: str, task: Callable[[], bool]) -> bool:
-        """Do one kind of work. If it fails, log this once a minute, and go on."""
+        """Do one kind of work. If it fails, log it, and go on."""
         try:
-            return task()
+            waits = task()
+        except StoreError as error:
+            if not self._closing:
+                self._outage.waits(work, error)
         except DynpinError as error:
-            if self._may_tell(work) and not self._closing:
+            if not self._closing and self._faults.fails(work, self._clock()):
                 _log.error("%s wait: %s", work, error)
         except Exception:  # noqa: BLE001 - one report or row that triggers a bug must not end all work
-            if self._may_tell(work):
+            if self._faults.fails(work, self._clock()):
                 _log.exception("%s wait", work)
+        else:
+            self._outage.ended(work)
+            if self._faults.ends(work):
+                _log.warning("%s work again", work)
+            return waits
         return False
-
-    def _may_tell(self, work: str) -> bool:
-        now, last = self._clock(), self._told.get(work)
-        if last is not None and 0 <= now - last < _TOLD_EVERY_S:
-            return False
-        self._told[work] = now
-        return True
 
     # -- the kinds of work --------------------------------------------------------------------------------------------
 
@@ -203,11 +208,13 @@ class Worker:
         now, last = self._clock(), self._storage.fact("pruned_at")
         if last is None or not 0 <= now - last < HOUR:
             if (file := self._storage.path) is None:
-                self._storage.prune(self._retention)
+                _, jump = prune(self._storage, self._retention, now)
             else:
-                with_reserve(file, lambda: self._storage.prune(self._retention))
+                _, jump = with_reserve(file, lambda: prune(self._storage, self._retention, now))
                 keep_reserve(file)
-            self._storage.set_fact("pruned_at", now)
+            if jump is not None:
+                # The clock of another worker may be right. It can then take this work over.
+                self._leases.give_back()
         return False
 
 

@@ -203,6 +203,8 @@ def test_a_token_does_what_its_scopes_say(
     assert answer.status_code == status, answer.text
     if method == "POST" and status == 200:
         assert answer.json()["state"] == "muted"
+        may_read = scopes != ["triage"]
+        assert (answer.json().keys() == {"group", "state"}) is not may_read, "it gets what it decided"
         kept = guarded.client.get("/api/audit", auth=("", "correct horse")).json()["entries"]
         assert (kept[0]["action"], kept[0]["who"]) == ("muted", f"token {name}")
 

@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,6 +152,7 @@ def test_status_tells_what_is_wrong(tmp_path: Path) -> None:
         "accepted_this_hour": {},
         "groups_not_judged": 0,
         "failing_channels": {},
+        "clock_jump": None,
     }
 
     def refuse(subject: str, text: str) -> None:
@@ -173,6 +175,17 @@ def test_prune(tmp_path: Path) -> None:
     run("tokens", "add", *file)
     assert json.loads(run("prune", *file, "--json")) == {"reports": 0, "groups": 0}
     assert "0 reports" in run("prune", *file, "--days", "1")
+
+
+def test_a_clock_that_jumped_is_told_and_accepted(tmp_path: Path) -> None:
+    file = ("--storage", str(tmp_path / "r.sqlite"))
+    storage = open_storage(tmp_path / "r.sqlite")
+    storage.set_fact("pruned_at", time.time() - 400 * 86_400)
+    storage.close()
+    assert "400 days ahead" in run("prune", *file, code=1)
+    assert "400 days ahead" in run("status", *file, code=1)
+    run("prune", *file, "--accept-clock")
+    assert "days ahead" not in run("status", *file)
 
 
 def test_a_wrong_digest_is_told(tmp_path: Path) -> None:

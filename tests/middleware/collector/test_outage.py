@@ -241,20 +241,54 @@ def test_those_who_ask_together_share_one_probe() -> None:
     asyncio.run(ask())
 
 
-def test_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_each_ten_minutes(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     outage = Outage(clock)
     with caplog.at_level(logging.INFO, "dynpin.collector"):
         for _ in range(180):
             outage.failed(StoreError("the disk is full"), 2)
-            clock.forward(1)
+            for work in ("retention", "counts"):
+                outage.waits(work, StoreError("the disk is full"))
+            clock.forward(10)
+        for work in ("retention", "counts"):
+            outage.ended(work)
         outage.ended()
         outage.ended()
     assert [record.getMessage() for record in caplog.records] == [
         "nothing is stored: the disk is full; 2 reports were answered with 503 so far",
         "nothing is stored: the disk is full; 122 reports were answered with 503 so far",
         "nothing is stored: the disk is full; 242 reports were answered with 503 so far",
-        "reports are stored again; 360 reports were answered with 503 in the meantime",
+        "the report storage works again; 360 reports were answered with 503 in the meantime",
+    ]
+
+
+def test_a_fault_that_comes_and_goes_is_told_each_ten_minutes(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    outage = Outage(clock)
+    for _ in range(61):
+        outage.failed(StoreError("the disk is full"), 1)
+        clock.forward(5)
+        outage.ended()
+        clock.forward(5)
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        "nothing is stored: the disk is full",
+        "the report storage works again",
+    ] * 2
+
+
+def test_work_that_waits_is_told_once_and_then_the_first_report(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(Clock())
+    for _ in range(3):
+        for work in ("verdicts", "retention"):
+            outage.waits(work, StoreError("the disk is full"))
+    outage.failed(StoreError("the disk is full"), 1)
+    outage.waits("counts", StoreError("the disk is full"))
+    for work in ("verdicts", "retention", "counts", "reports"):
+        outage.ended(work)
+    assert [record.getMessage() for record in caplog.records] == [
+        "verdicts wait: the disk is full",
+        "nothing is stored: the disk is full; 1 report was answered with 503 so far",
+        "the report storage works again; 1 report was answered with 503 in the meantime",
     ]
 
 
@@ -265,7 +299,7 @@ def test_a_count_that_waits_is_no_report(caplog: pytest.LogCaptureFixture) -> No
     outage.ended()
     assert [record.getMessage() for record in caplog.records] == [
         "nothing is stored: the disk is full",
-        "reports are stored again; 1 report was answered with 503 in the meantime",
+        "the report storage works again; 1 report was answered with 503 in the meantime",
     ]
 
 
@@ -279,7 +313,7 @@ def test_reports_are_counted_where_the_tokens_cannot_be_read(site: Start, caplog
     running.storage.tokens = failing  # type: ignore[method-assign]
     running.clock.forward(2)
     assert [running.post(report()).status_code for _ in range(3)] == [503] * 3
-    running.clock.forward(60)
+    running.clock.forward(600)
     assert running.post(report()).status_code == 503
     running.storage.tokens = read_tokens  # type: ignore[method-assign]
     running.clock.forward(2)
@@ -287,14 +321,14 @@ def test_reports_are_counted_where_the_tokens_cannot_be_read(site: Start, caplog
     assert [record.getMessage() for record in caplog.records if record.name == "dynpin.collector"] == [
         "nothing is stored: the file is gone; 1 report was answered with 503 so far",
         "nothing is stored: the file is gone; 4 reports were answered with 503 so far",
-        "reports are stored again; 4 reports were answered with 503 in the meantime",
+        "the report storage works again; 4 reports were answered with 503 in the meantime",
     ]
 
 
-def test_too_many_that_wait_are_counted_once_a_minute(site: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_many_that_wait_are_counted_each_ten_minutes(site: Start, caplog: pytest.LogCaptureFixture) -> None:
     running = site(limits=Limits(pending=1))
     several = [report(hostname=f"h{number}.test") for number in range(2)]
-    for seconds in (0, 1, 1, 60):
+    for seconds in (0, 1, 1, 600):
         running.clock.forward(seconds)
         assert running.client.post("/r/demo/enforce", json=several).status_code == 503
         assert running.post(report()).status_code == 204

@@ -85,7 +85,7 @@ def test_a_chat_server_gets_plain_text(hook: Inbox) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")
-def test_a_channel_that_fails_is_named_once_a_minute_and_the_others_are_told(
+def test_a_channel_that_fails_is_named_once_and_the_others_are_told(
     hook: Inbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     channels = apprise([f"json://{hook.address}/?cto=60&rto=60", "json://127.0.0.1:1/secret?cto=1&rto=1"])
@@ -125,7 +125,7 @@ def test_where_no_channel_works_it_is_tried_once_a_minute(tmp_path: Path, caplog
     service.close()
     assert len(tries) == 2
     told = [each.getMessage() for each in caplog.records if "did not take" in each.getMessage()]
-    assert told == ["the alert channel did not take an alert: away?forged line"] * 2
+    assert told == ["the alert channel did not take an alert: away?forged line"]
 
 
 @payloads

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from dynpin.middleware.collector.triage import Case, Roots, Signatures, decode, diagnose
 from dynpin.report import read_report
+from tests.keys import private_key
 from tests.middleware.collector.conftest import NOW, report
 
+RSA = rsa.generate_private_key(65537, 2048)
 SAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Same name")])
 
 
@@ -77,7 +79,7 @@ def test_a_signature_is_verified_once() -> None:
 @pytest.mark.parametrize(
     ("key", "tried"),
     [
-        (rsa.generate_private_key(65537, 2048), True),
+        (RSA, True),
         (rsa.generate_private_key(65537, 1024), False),
         (ec.generate_private_key(ec.SECP256R1()), True),
         (ec.generate_private_key(ec.SECP384R1()), True),
@@ -87,7 +89,7 @@ def test_a_signature_is_verified_once() -> None:
         (ec.generate_private_key(ec.SECP256K1()), False),
         (ec.generate_private_key(ec.SECP224R1()), False),
         (ed448.Ed448PrivateKey.generate(), False),
-        (dsa.generate_private_key(2048), False),
+        (private_key("dsa"), False),
     ],
     ids=["rsa 2048", "rsa 1024", "p256", "p384", "p521", "ed25519", "brainpool", "p256k1", "p224", "ed448", "dsa"],
 )
@@ -99,7 +101,7 @@ def test_only_keys_that_a_ca_may_use_are_tried(key: Any, tried: bool) -> None:
 
 
 def test_an_exponent_that_makes_rsa_slow_is_not_tried() -> None:
-    slow = rsa.RSAPublicNumbers((1 << 2040) + 1, rsa.generate_private_key(65537, 2048).public_key().public_numbers().n)
+    slow = rsa.RSAPublicNumbers((1 << 2040) + 1, RSA.public_key().public_numbers().n)
     signer = ec.generate_private_key(ec.SECP256R1())
 
     class Key:

@@ -17,6 +17,7 @@ import pytest
 from dynpin.middleware.collector import Alerts, Retention, ServiceSettings
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter, Group
+from dynpin.middleware.collector.worker import clock_jump
 from tests.clock import Clock
 from tests.middleware.collector.conftest import NOW, Start, posted, report, vector
 
@@ -62,7 +63,22 @@ def test_what_is_old_goes_without_a_report_and_after_a_restart(build: Build, clo
     clock.forward(91 * DAY)
     again = build()
     again.worker.work()
+    assert len(groups(again)) == 1, "the clock may be wrong, until it has stood for three days"
+    clock.forward(3 * DAY)
+    again.worker.work()
     assert groups(again) == []
+
+
+def test_a_worker_whose_clock_jumped_leaves_the_work_to_another(build: Build, clock: Clock) -> None:
+    ahead, other = build(), build()
+    receive(ahead, report())
+    ahead.worker.work()
+    clock.forward(365 * DAY)
+    ahead.worker.work()
+    clock.forward(-365 * DAY + 3600)
+    other.worker.work()
+    assert len(groups(other)) == 1
+    assert clock_jump(other.storage) is None
 
 
 def test_retention_runs_once_an_hour(build: Build, clock: Clock) -> None:

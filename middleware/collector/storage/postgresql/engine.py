@@ -20,7 +20,7 @@ from ..sql import PATIENCE_S, REVISION, check_revision, create, revision, upgrad
 from ..values import Arrival, Counted
 from .address import Address
 from .batch import add
-from .errors import is_worth_another_try, storage_errors
+from .errors import is_away, is_worth_another_try, storage_errors
 from .waiting import bounded_wait, raw
 
 __all__ = ["PostgreSQLEngine", "migrate"]
@@ -43,24 +43,29 @@ _TABLES = ("reports", "samples", "groups", "diagnoses", "pins")
 class PostgreSQLEngine:
     """A database of PostgreSQL, shared by any number of processes on any number of machines.
 
+    A server that cannot be reached yet is no error here. Each use is one, until it can be reached.
+
     Args:
         address: the DSN. If it has several hosts, the engine uses the one that accepts writes.
 
     Raises:
-        StoreError: if it cannot be reached, has no tables, or has another version; the message says what to do.
+        StoreError: if the server refuses the user or the database, has no tables, or has another version; the message
+            says what to do.
         ValueError: if the address cannot be read.
     """
 
     def __init__(self, address: str) -> None:
         self._address = Address.read(address)
+        self._is_checked = False
         self.renew()
         renew_after_fork(self)
         try:
-            with self.reading() as db:
-                _check(revision(db), self.name)
-        except BaseException:
-            self.close()
-            raise
+            with self.reading():
+                pass
+        except BaseException as error:
+            if not (isinstance(error, StoreError) and is_away(error)):
+                self.close()
+                raise
 
     @property
     def name(self) -> str:
@@ -83,6 +88,7 @@ class PostgreSQLEngine:
     def reading(self, patience: float = PATIENCE_S) -> Generator[Connection]:
         """A connection of the pool."""
         with storage_errors(self._address), self._engine.connect() as db, bounded_wait(db, patience):
+            self._check(db)
             yield db
 
     @contextmanager
@@ -91,6 +97,7 @@ class PostgreSQLEngine:
         with storage_errors(self._address), self._engine.connect() as db:
             try:
                 with bounded_wait(db, patience):
+                    self._check(db)
                     yield db
                 _commit(db, self.name)
             except BaseException:
@@ -141,13 +148,18 @@ class PostgreSQLEngine:
         """Close every connection."""
         self._engine.dispose()
 
-
-def _check(found: str | None, name: str) -> None:
-    if found is None:
-        raise StoreError(
-            f"the report storage {name} has no tables yet; run  dynpin collect migrate  once, with the same --storage"
-        )
-    check_revision(found, name)
+    def _check(self, db: Connection) -> None:
+        """Check the version of the tables, with the first connection."""
+        if self._is_checked:
+            return
+        found = revision(db)
+        if found is None:
+            raise StoreError(
+                f"the report storage {self.name} has no tables yet; run  dynpin collect migrate  once, with the same "
+                "--storage"
+            )
+        check_revision(found, self.name)
+        self._is_checked = True
 
 
 def migrate(address: str) -> None:

@@ -13,7 +13,7 @@ from dynpin.errors import StoreError
 
 from .address import Address
 
-__all__ = ["is_worth_another_try", "storage_errors"]
+__all__ = ["is_away", "is_worth_another_try", "storage_errors"]
 
 # By the SQLSTATE, or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CAUSES = {
@@ -34,6 +34,11 @@ _FULL_LOG = (
 )
 # Another try may succeed: a deadlock, a serialisation failure.
 _PASSING = ("40001", "40P01")
+# The server has answered, and no later try will succeed. There is no session yet, so there is no SQLSTATE: only its
+# text. In another language than English it is taken for a server that is away, which waits and says the same.
+_REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
+# States that end: a lost connection, a full disk, a server that starts or stops, a standby, a lock.
+_ENDING = ("08", "25006", "53", "55P03", "57")
 
 
 @contextmanager
@@ -57,12 +62,25 @@ def storage_errors(address: Address) -> Generator[None]:
 
 def is_worth_another_try(error: StoreError) -> bool:
     """Whether the transaction may be tried once more: the connection was lost, or another transaction came first."""
-    raised = error.__cause__
-    cause = raised.orig if isinstance(raised, DBAPIError) else raised
+    cause = _raised(error)
     if not isinstance(cause, psycopg.Error):
         return False
     state = cause.sqlstate or ""
     return state in _PASSING or state.startswith(("57P", "08", "25006")) or not state
+
+
+def is_away(error: StoreError) -> bool:
+    """Whether the server may be used later without a change here: it is down, starts, or has a full disk."""
+    cause = _raised(error)
+    if isinstance(cause, psycopg.Error) and cause.sqlstate:
+        return cause.sqlstate.startswith(_ENDING)
+    return cause is not None and not any(text in str(cause) for text in _REFUSALS)
+
+
+def _raised(error: StoreError) -> BaseException | None:
+    """The error of psycopg or of the pool that became this one."""
+    raised = error.__cause__
+    return raised.orig if isinstance(raised, DBAPIError) else raised
 
 
 def _cause(error: BaseException) -> str:

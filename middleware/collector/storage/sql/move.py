@@ -64,9 +64,11 @@ def move(
     Raises:
         StoreError: if the target contains other rows, or one of the two cannot be used.
     """
-    if source.name == target.name:
-        raise StoreError(f"{source.name} cannot be copied into itself; name another storage for the copy")
     secret = source.secret()
+    if secret == target.secret():  # by whatever names, such as a link
+        raise StoreError(
+            f"{target.name} is {source.name} itself, or a finished copy of it; name an empty storage for the copy"
+        )
     with source.engine.writing(_PATIENCE_S) as db:
         if db.dialect.name == "postgresql":  # SQLite allows one writer at a time anyway
             names = ", ".join(table.name for table in (*_COPIED, *_OWN))

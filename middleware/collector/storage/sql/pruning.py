@@ -46,7 +46,6 @@ def prune(engine: Engine, retention: Retention, now: float) -> Pruned:
         groups += _delete_groups(engine, ~exists().where(_reports.group_id == _groups.id).correlate(schema.groups))
     _sample_anew(engine)
     for table, ended in (
-        (schema.totals, schema.totals.c.reports == 0),
         (schema.sessions, schema.sessions.c.expires_at < now),
         (schema.audit, schema.audit.c.at < before),
         (schema.batches, schema.batches.c.stored_at < now - _DAY),

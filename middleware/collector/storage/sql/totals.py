@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select
 
 from ..values import STEPS
 from . import schema
@@ -72,3 +72,8 @@ def _move(db: Connection, moved: Mapping[int, tuple[Place, Place | None]]) -> No
         for (step, hour, *place), number in by_step(changes).items()
     ]
     upsert(db, schema.totals, rows, add="reports")
+    # A total that is none is a row no more. These rows are locked, so no batch adds to them meanwhile.
+    fewer = [{f"of_{name}": value for name, value in row.items()} for row in rows if row["reports"] <= 0]
+    if fewer:
+        keys = [column == bindparam(f"of_{column.name}") for column in schema.totals.primary_key]
+        db.execute(delete(schema.totals).where(*keys, schema.totals.c.reports == 0), fewer)

@@ -146,4 +146,4 @@ def test_a_full_disk_under_the_log_of_changes(disk: Path, caplog: pytest.LogCapt
     told = [record.getMessage() for record in caplog.records if record.name == "dynpin.collector"]
     assert len(told) == 2, "the clock stands"
     assert "the disk of the server's pg_wal is full" in told[0]
-    assert "stored again" in told[1]
+    assert "works again" in told[1]

@@ -179,8 +179,16 @@ def test_a_target_that_has_something_is_refused(filled: SQLStorage, target: SQLS
     with pytest.raises(StoreError, match="already has groups; name an empty storage"):
         move(filled, target)
     assert rows(target) == before
-    with pytest.raises(StoreError, match="cannot be copied into itself"):
-        move(filled, filled)
+
+
+def test_a_storage_is_not_copied_into_itself_by_another_name(filled: SQLStorage, tmp_path: Path) -> None:
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(filled.name)
+    linked = open_storage(link)
+    for same in (filled, linked):
+        with pytest.raises(StoreError, match="itself"):
+            move(filled, same)
+    linked.close()
 
 
 def _judge(storage: SQLStorage) -> None:

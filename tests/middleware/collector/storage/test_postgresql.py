@@ -17,8 +17,8 @@ from dynpin.errors import StoreError
 from dynpin.middleware.collector.storage import Counted, Filter, Retention, migrate_storage, open_storage, shown
 from dynpin.middleware.collector.storage.postgresql import batch
 from dynpin.middleware.collector.storage.postgresql.waiting import raw
-from dynpin.middleware.collector.storage.sql import SQLStorage
-from tests.middleware.collector.conftest import NOW
+from dynpin.middleware.collector.storage.sql import SQLStorage, decisions
+from tests.middleware.collector.conftest import NOW, report, running_site
 from tests.postgres import Cluster, pair, running
 
 from .conftest import arrival, ask, change
@@ -90,7 +90,7 @@ def test_no_message_has_the_password(cluster: Cluster) -> None:
         f"postgresql://u:{secret}@127.0.0.1/x?nosuch=1",
         cluster.dsn("none"),
     ):
-        for attempt in (open_storage, migrate_storage):
+        for attempt in (lambda address: open_storage(address).secret(), migrate_storage):
             with pytest.raises((StoreError, ValueError)) as caught:
                 attempt(wrong)
             text = f"{caught.value} {shown(wrong)}"
@@ -104,7 +104,7 @@ def test_what_is_wrong_is_told_with_the_next_step(cluster: Cluster, storage: SQL
     with pytest.raises(StoreError, match=r"password authentication failed .* check"):
         open_storage(cluster.dsn("postgres").replace(cluster.password, "wrong"))
     with pytest.raises(StoreError, match=r"Connection refused.* check that the server runs"):
-        open_storage("postgresql://dynpin@127.0.0.1:1/x")
+        open_storage("postgresql://dynpin@127.0.0.1:1/x").secret()
     change(storage, "ALTER TABLE samples RENAME TO elsewhere")
     with pytest.raises(StoreError, match="a table is missing; run  dynpin collect migrate"):
         storage.add([arrival()], {})
@@ -174,21 +174,18 @@ def test_a_report_that_comes_while_its_group_is_pruned_is_kept(
     assert [entry.reports for entry in storage.groups(Filter()).entries] == [2]
 
 
-def test_a_total_that_is_none_no_more_is_not_pruned(cluster: Cluster, storage: SQLStorage, address: str) -> None:
-    """A batch adds to it while it is being deleted."""
+def test_a_batch_adds_to_a_total_that_is_being_deleted(cluster: Cluster, storage: SQLStorage, address: str) -> None:
+    """The group is muted, so that no open group is left, while a report of another open group comes."""
     storage.add([arrival("a.test")], {})
-    storage.set_state(arrival("a.test").cause.key, "muted")
-    none = "SELECT count(*) FROM totals WHERE state = 'open' AND reports = 0"
-    assert ask(storage, none) == [(2,)]
-    pruning = open_storage(address, clock=lambda: NOW)
-    pruned = threading.Thread(target=pruning.prune, args=[Retention(days=90)])
+    adding = open_storage(address, clock=lambda: NOW)
+    added = threading.Thread(target=adding.add, args=[[arrival("b.test")], {}])
     with storage.writing() as unit, cluster.admin() as admin:
-        batch.add(raw(unit.db), [arrival("b.test")], {}, b"1" * 16, NOW)
-        pruned.start()
-        while pruned.is_alive() and admin.execute(WAITS).fetchone() == (0,):
-            pruned.join(0.01)
-    pruned.join()
-    pruning.close()
+        decisions.set_state(unit, arrival("a.test").cause.key, "muted")
+        added.start()
+        while added.is_alive() and admin.execute(WAITS).fetchone() == (0,):
+            added.join(0.01)
+    added.join()
+    adding.close()
     assert ask(storage, "SELECT step, state, reports FROM totals ORDER BY 1, 2") == [
         (step, state, 1) for step in (1, 24) for state in ("muted", "open")
     ]
@@ -236,6 +233,27 @@ def test_a_server_that_comes_back_is_used_again() -> None:
         storage.add([arrival()], {})
         assert len(storage.reports(Filter()).entries) == 2
         storage.close()
+
+
+def test_a_collector_starts_while_the_server_is_away() -> None:
+    with running() as own, own.database() as address:
+        own.stop()
+        with running_site(file=address) as site:
+
+            def refused(why: str) -> None:
+                site.clock.forward(2)
+                answer = site.post(report())
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+                assert why in site.client.get("/").text
+
+            refused("Connection refused")
+            assert site.client.get("/readyz").status_code == 503
+            own.start()
+            refused("has no tables yet")
+            migrate_storage(address)
+            site.clock.forward(2)
+            assert site.post(report()).status_code == 204
+            assert len(site.reports()) == 1
 
 
 def test_a_server_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
