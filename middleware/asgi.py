@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from dynpin.errors import PolicyError
 
-from .behind_proxy import BehindProxy
+from .behind_proxy import FIELDS, BehindProxy
 from .policy import Policy, PolicyOptions, PolicySource, policies_to_send
 
 __all__ = ["PublicKeyPinsMiddleware"]
@@ -22,7 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_FORWARDED = (b"x-forwarded-proto", b"forwarded")
+_FORWARDED = {name.encode(): name for name in FIELDS}
 _FIX = "Make the server trust the proxy, such as uvicorn --proxy-headers --forwarded-allow-ips=ADDRESS"
 
 
@@ -67,8 +67,12 @@ class PublicKeyPinsMiddleware:
         # RFC 7469 §2.2.1, §2.2.2: only over TLS. If the server trusts its proxy, this is the client's scheme.
         if scope["type"] != "http" or scope.get("scheme") != "https":
             if scope["type"] == "http":
-                fields = b" ".join(value for name, value in scope.get("headers", ()) if name in _FORWARDED)
-                self._proxy.see(fields.decode("latin-1"), _FIX)
+                fields = [
+                    (_FORWARDED[name], value.decode("latin-1"))
+                    for name, value in scope.get("headers", ())
+                    if name in _FORWARDED
+                ]
+                self._proxy.see(fields, _FIX)
             await self.app(scope, receive, send)
             return
         policies = self.policies

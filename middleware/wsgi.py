@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Unpack
 
-from .behind_proxy import BehindProxy
+from .behind_proxy import FIELDS, BehindProxy
 from .policy import PolicyOptions, PolicySource, policies_to_send
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _FIX = (
     "Make the server set wsgi.url_scheme: gunicorn --forwarded-allow-ips=ADDRESS, waitress --trusted-proxy=ADDRESS, or "
     "werkzeug's ProxyFix around this middleware. Django's SECURE_PROXY_SSL_HEADER alone is not enough"
 )
+_FORWARDED = {f"HTTP_{name.upper().replace('-', '_')}": name for name in FIELDS}
 
 
 class PublicKeyPinsWSGIMiddleware:
@@ -54,8 +55,8 @@ class PublicKeyPinsWSGIMiddleware:
         """Serve one request."""
         # RFC 7469 §2.2.1, §2.2.2: only over TLS. If the server trusts its proxy, this is the client's scheme.
         if environ.get("wsgi.url_scheme") != "https":
-            forwarded = f"{environ.get('HTTP_X_FORWARDED_PROTO', '')} {environ.get('HTTP_FORWARDED', '')}"
-            self._proxy.see(forwarded, _FIX)
+            fields = [(name, environ[key]) for key, name in _FORWARDED.items() if key in environ]
+            self._proxy.see(fields, _FIX)
             return self.app(environ, start_response)
 
         def start_with_pins(

@@ -107,6 +107,8 @@ def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
                 or wrapped.dynpin_asked is None
             ):
                 raise _unenforceable(context, "it does not make its connections from its own classes")
+            if not made.dynpin_asked == wrapped.dynpin_asked == _PROBE:
+                raise _unenforceable(context, "it verifies another name than the one that it is asked for")
     guards = _bare(target.sslsocket_class), _bare(target.sslobject_class)
     if guards in _probed:
         return

@@ -20,12 +20,14 @@ from .advice import DamagedRow, nothing_to_save, store_error
 from .database import Database
 from .files import log_of
 from .last_seen import describe_jump, read_seen_at
-from .schema import OtherFile, check_head, create
+from .schema import SCHEMA, OtherFile, check_head, create
 from .table import COLUMNS, entry_of, put, rows_by_host
 
 __all__ = ["Repair", "check", "repair"]
 
 _MAX_FAULTS = 20
+# sqlite_... are SQLite's own: ANALYZE makes some.
+_PARTS = "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 _OTHER_TABLES = ("overrides", "refusals", "facts", "reports", "looks", "asked", "trusted")
 
 
@@ -60,6 +62,7 @@ def check(path: Path, now: float) -> list[str]:
     try:
         found = [line for (line,) in database.select(f"PRAGMA integrity_check({_MAX_FAULTS})") if line != "ok"]
         faults += [f"SQLite finds: {line}" for line in found]
+        faults += _other_parts(database)
         faults += _faulty_rows(database)
         seen_at = read_seen_at(database)
         jump = None if seen_at is None else describe_jump(database, seen_at, now)
@@ -105,6 +108,21 @@ def repair(path: Path, now: float) -> Repair:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         fresh.replace(path)
     return Repair(kept, aside)
+
+
+def _other_parts(database: Database) -> list[str]:
+    """The tables, indexes, views and triggers that are missing, or that another program has added.
+
+    SQLite calls such a file sound, but a trigger may delete what is noted, and nothing is noted without an index.
+    """
+    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(SCHEMA)
+        made = set(fresh.execute(_PARTS).fetchall())
+    found = set(database.select(_PARTS))
+    return [
+        *(f"the {kind} {name} is missing" for kind, name in sorted(made - found)),
+        *(f"dynpin did not make the {kind} {str(name)[:100]!r}" for kind, name in sorted(found - made)),
+    ]
 
 
 def _faulty_rows(database: Database) -> list[str]:

@@ -13,6 +13,7 @@ from dynpin.cli.collect_settings import Settings
 from dynpin.cli.errors import fail, reason_of
 from dynpin.middleware.policy import read_file, read_inventory
 from dynpin.pins import Pin
+from dynpin.uris import is_http_uri
 
 __all__ = ["listening_at", "own_inventories", "own_keys", "own_roots", "printed_base", "tls_pair"]
 
@@ -100,7 +101,7 @@ def _check_public_url(url: str) -> None:
         parts = urlsplit(url)
         if "@" in parts.netloc:
             fail("--public-url has a user or a password, which everybody would see in the header; leave it out")
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
+        is_address = is_http_uri(url) and not (parts.query or parts.fragment)
     except ValueError:
         is_address = False
     if not is_address:

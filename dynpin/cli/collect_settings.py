@@ -28,11 +28,18 @@ _NO_SETTINGS = ("CONFIG", "TOKEN")
 
 
 def _path(value: object) -> object:
-    return Path(value) if isinstance(value, str) else value
+    return Path(_shown(value)) if isinstance(value, str) else value
+
+
+def _shown(text: str) -> str:
+    """A name of a file, in which everybody sees every character."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError
+    return text
 
 
 def _address(value: object) -> object:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _shown(value):
         return value
     from dynpin.middleware.collector.storage import address_of  # noqa: PLC0415 - needed only if the setting is used
 

@@ -150,6 +150,8 @@ def _chosen(names: list[str]) -> list[Rule]:
 def _export(folder: Path) -> None:
     from dynpin.lab.score import DATA  # noqa: PLC0415 - beside what is written
 
+    if not folder.resolve().parent.is_dir():
+        fail(f"{folder.parent}: no such folder; make it first: only the last folder of DIR is made")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         fail(f"{folder}: there already; name a new or an empty folder")
     try:

@@ -39,6 +39,7 @@ __all__ = ["FailOnOption", "Threshold", "as_dict", "fails", "holdings_named", "l
 
 # In bytes. A HAR file holds every response that a browser has seen.
 _LONGEST_FILE = 1 << 30
+_LONGEST_HEAD = 1 << 24
 
 Threshold = Literal["info", "warning", "error", "critical"]
 FailOnOption = Annotated[
@@ -194,11 +195,13 @@ def _with_chain(known: Circumstances, file: Path | None, holdings: Holdings | No
 def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderField]:
     if header == "-":
         try:
-            lines = sys.stdin.buffer.read()
+            lines = sys.stdin.buffer.read(_LONGEST_HEAD + 1)
         except OSError as error:
             fail(reason_of(error, "stdin cannot be read"))
         if not lines:
             fail("there is nothing on stdin: - reads header lines, such as those of curl -sI URL")
+        if len(lines) > _LONGEST_HEAD:
+            fail(f"stdin is larger than {_LONGEST_HEAD >> 20} MiB, and no response has so many header lines")
         # RFC 7230 §3.2.4: the encoding of bytes beyond ASCII is unknown.
         return fields_of_lines(lines.decode("latin-1"), known)
     if header is None:

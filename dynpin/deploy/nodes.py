@@ -7,6 +7,7 @@ by its own address, with the site's name in SNI, in the check of the certificate
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 import threading
@@ -244,7 +245,8 @@ def why_silent(error: Exception) -> str:
         return "the connection was closed without an answer"
     if isinstance(error, http.client.HTTPException):
         return f"the answer is not HTTP ({type(error).__name__})"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return re.sub(r"^\[[A-Z0-9_: ]+\] | \(_ssl\.c:\d+\)$", "", said)  # CPython adds OpenSSL's name, and its own line
 
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:

@@ -59,5 +59,22 @@ def test_a_file_that_never_ends_is_told(typed: str, tmp_path: Path) -> None:
     assert any(cause in done.stderr for cause in ("it is larger than", "longer than a line", "does not end"))
 
 
+def test_lines_on_stdin_that_never_end_are_told(tmp_path: Path) -> None:
+    with open("/dev/zero", "rb") as endless:  # noqa: PTH123 - for its descriptor
+        done = subprocess.run(
+            [sys.executable, "-m", "dynpin", "lint", "-"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=endless,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            preexec_fn=_with_little_memory,
+        )
+    assert done.returncode == 2, done.stderr
+    assert "stdin is larger than" in done.stderr
+
+
 def _with_little_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))

@@ -21,7 +21,7 @@ import pytest
 
 from dynpin import KnownPinnedHost, StoreError
 from dynpin.clientstore import PinStore, enforce
-from dynpin.clientstore.store import check
+from dynpin.clientstore.store import check, repair
 from tests.small_disk import mounted
 
 from .files import IN_ANOTHER_PROCESS, LEAF, OTHER, beside, pin_elsewhere
@@ -110,6 +110,39 @@ def test_a_file_whose_schema_has_a_damaged_letter_is_damage(file: Path) -> None:
     with pytest.raises(StoreError, match="--repair"):
         PinStore(file)
     assert check(file, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "faults"),
+    [
+        (["DROP INDEX noted"], ["the index noted is missing"]),
+        (
+            ["CREATE TRIGGER gone AFTER INSERT ON hosts BEGIN DELETE FROM hosts; END"],
+            ["dynpin did not make the trigger 'gone'"],
+        ),
+        (
+            ["ALTER TABLE hosts RENAME TO kept", "CREATE VIEW hosts AS SELECT * FROM kept WHERE 0"],
+            [
+                "the table hosts is missing",
+                "dynpin did not make the table 'kept'",
+                "dynpin did not make the view 'hosts'",
+            ],
+        ),
+        (["ANALYZE"], []),
+    ],
+    ids=["index", "trigger", "view", "statistics"],
+)
+def test_parts_that_are_not_dynpins_are_found_and_repaired(file: Path, changes: list[str], faults: list[str]) -> None:
+    with PinStore(file, clock=lambda: 0.0) as store:
+        store.pin("bank.test", [LEAF])
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        for change in changes:
+            connection.execute(change)
+        connection.commit()
+    assert check(file, 0.0) == faults
+    if faults and "view" not in changes[-1].lower():
+        assert repair(file, 0.0).kept == 1
+        assert check(file, 0.0) == []
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -224,15 +225,29 @@ class _Elsewhere(ssl.SSLContext):
         return self.other.wrap_bio(*args, **kwargs)  # type: ignore[arg-type]
 
 
+class _RenamingSocket(ssl.SSLContext):
+    """A context that asks for a name of its own: the pins of the caller's name would not be looked up."""
+
+    def wrap_socket(self, sock: socket.socket, **options: Any) -> ssl.SSLSocket:  # type: ignore[override] # as called
+        return super().wrap_socket(sock, **{**options, "server_hostname": "other.test"})
+
+
+class _RenamingObject(ssl.SSLContext):
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        return super().wrap_bio(*args, **{**options, "server_hostname": "other.test"})
+
+
 @pytest.mark.parametrize(
     ("made", "cause"),
     [
         (lambda: _Elsewhere(ssl.PROTOCOL_TLS_CLIENT), "not make its connections"),
+        (lambda: _RenamingSocket(ssl.PROTOCOL_TLS_CLIENT), "verifies another name"),
+        (lambda: _RenamingObject(ssl.PROTOCOL_TLS_CLIENT), "verifies another name"),
         (lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "server's context"),
         (lambda: "not a context", "not an ssl.SSLContext"),
         (lambda: True, "not an ssl.SSLContext"),
     ],
-    ids=["delegating", "server", "text", "bool"],
+    ids=["delegating", "renaming sockets", "renaming objects", "server", "text", "bool"],
 )
 def test_a_context_that_cannot_be_enforced_is_refused(
     world: World, made: Callable[[], ssl.SSLContext], cause: str

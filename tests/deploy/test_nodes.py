@@ -14,7 +14,7 @@ import pytest
 
 from dynpin import Pin
 from dynpin.deploy.agreement import SILENT_AFTER
-from dynpin.deploy.nodes import look_at_node, look_at_paths, nodes_of
+from dynpin.deploy.nodes import look_at_node, look_at_paths, nodes_of, why_silent
 from dynpin.durations import duration
 from dynpin.middleware.policy import Inventory
 from dynpin.middleware.policy.shared import HEARD_EVERY, announcer
@@ -63,6 +63,14 @@ def test_a_chain_that_does_not_verify_is_a_failure_with_the_reason(
     assert ("--ca FILE" in look.failure) == (named == HOST)
     assert (look.status, look.values("Public-Key-Pins"), look.validated) == (200, ("a",), ())
     assert Pin.from_certificate(look.served[0]) == Pin.from_file(other.chain)
+
+
+def test_a_line_of_cpython_is_no_reason() -> None:
+    closed = ssl.MemoryBIO()
+    closed.write_eof()
+    with pytest.raises(ssl.SSLEOFError, match="_ssl") as ended:
+        ssl.create_default_context().wrap_bio(closed, ssl.MemoryBIO(), server_hostname=HOST).do_handshake()
+    assert why_silent(ended.value) == "EOF occurred in violation of protocol"
 
 
 def test_nobody_listens(site: Site) -> None:

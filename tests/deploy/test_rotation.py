@@ -109,6 +109,13 @@ def test_what_was_recorded_counts_where_the_clock_has_been_set_back_since() -> N
     assert not guard(kept, (CA,), earlier, makes=header(OLD, NEW)).ok
 
 
+def test_a_timeline_is_drawn_where_the_clock_has_been_set_back_since() -> None:
+    kept = pinned(OLD, NEW).with_event(Planned(START + DAY, NEXT, (NEW,)))
+    step = status(kept, START - 365 * DAY).step
+    assert step is not None
+    assert timeline(kept, START - 365 * DAY, [step]).end >= START + DAY + MONTH
+
+
 def test_two_commands_at_the_same_time_are_both_recorded() -> None:
     kept = pinned(OLD, NEW)
     later = kept.with_event(Published(START + 5, header(OLD, NEXT))).with_event(Deployed(START + 4, (NEW, CA)))

@@ -57,6 +57,7 @@ def test_a_broken_should_is_reported_and_is_an_error_only_with_strict(
         (("--agent", "true {url}", "--refused", "0"), "exit code 0 cannot be both served and refused"),
         (("--agent", "naive", "--html", "score.pdf"), "ends in .html"),
         (("--export-vectors", "."), "name a new or an empty folder"),
+        (("--export-vectors", "no/folder"), "no: no such folder"),
     ],
 )
 def test_wrong_usage_is_reported(

@@ -178,7 +178,7 @@ def test_a_proxy_that_is_not_trusted_is_told_once(
 ) -> None:
     client = connect(serving_asgi, PublicKeyPinsMiddleware(application(module_site), **module_site.options), None)
     # uvicorn believes X-Forwarded-Proto from 127.0.0.1, and never Forwarded.
-    for fields in ({}, {"X-Forwarded-Proto": "http"}, {"Forwarded": "proto=https"}, {"Forwarded": "proto=https"}):
+    for fields in ({}, {"X-Forwarded-Proto": "http"}, {"X-Forwarded-Ssl": "on"}, {"Forwarded": "proto=https"}):
         assert ENFORCE not in client.get("/", headers=fields).headers
     [said] = [record.getMessage() for record in caplog.records if record.name == "dynpin.middleware"]
     assert "sees plain http" in said

@@ -44,10 +44,12 @@ def timeline(history: History, now: float, steps: Sequence[Step] = (), *, max_ma
     """The bars of a history, and of the planned steps, as if each is done on its day."""
     planned = history
     for step in steps:
+        # The clock may have been set back since the last event.
+        at = max([step.at, *(event.at for event in planned.events[-1:])])
         if step.key is not None:
-            planned = planned.with_event(Deployed(step.at, (step.key,)))
+            planned = planned.with_event(Deployed(at, (step.key,)))
         elif step.header is not None:
-            planned = planned.with_event(Published(step.at, step.header))
+            planned = planned.with_event(Published(at, step.header))
     last = max([now, *(event.at for event in planned.events)])
     bars = [*_key_bars(planned, last), *_policy_bars(planned, last, max_max_age)]
     start = min([now, *(bar.start for bar in bars)])

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
@@ -70,6 +70,18 @@ class Refused:
     wait: int = 0
 
 
+def _checked(argon2_hash: str) -> str:
+    try:
+        PasswordHasher().verify(argon2_hash, "")
+    except VerifyMismatchError:
+        pass
+    except (InvalidHashError, VerificationError):
+        raise ValueError(
+            "the password begins like an argon2 hash, and is not one, so nobody could sign in: copy the whole hash"
+        ) from None
+    return argon2_hash
+
+
 class Access:
     """Decides who may read.
 
@@ -98,7 +110,7 @@ class Access:
         self._hasher = PasswordHasher()
         self._hash = None
         if password is not None:
-            self._hash = password if password.startswith("$argon2") else self._hasher.hash(password)
+            self._hash = _checked(password) if password.startswith("$argon2") else self._hasher.hash(password)
         # A part of each session's key in the storage, so that a new password ends all sessions.
         self._session_key = (password or "").encode()
         self._right: str | None = None

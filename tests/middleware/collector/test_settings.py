@@ -119,6 +119,10 @@ def test_the_token_of_programs_that_ask_is_no_setting() -> None:
         ("port = 99999", "port = 99999 is not understood: give the port to listen on"),
         ('limit_source = "many"', "limit_source"),
         ("port = ", "collector.toml is not a TOML file"),
+        ('storage = " "', "storage is not understood: give where reports are kept"),
+        ('storage = "r.sqlite\\n"', "storage is not understood"),
+        ('roots = ""', 'roots = "" is not understood'),
+        ('keys = ["a.pem", "\\u0000"]', "is not understood: give your certificates and keys"),
     ],
 )
 def test_what_the_file_says_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -238,7 +242,9 @@ def test_printed_report_uris_follow_the_public_address(tmp_path: Path) -> None:
         assert said["pages"] == "https://pins.example/"
 
 
-@pytest.mark.parametrize("url", ["pins.example", "ftp://pins.example", "https://", "https://pins.example/?x"])
+@pytest.mark.parametrize(
+    "url", ["pins.example", "ftp://pins.example", "https://", "https://pins.example/?x", "https://a b", "https://a/\n"]
+)
 def test_what_is_no_public_address_is_refused(url: str) -> None:
     assert "is not an address" in " ".join(run("--port", "0", "--public-url", url, code=2).split())
 
