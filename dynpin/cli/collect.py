@@ -20,7 +20,7 @@ from dynpin.cli.collect_tokens import app as tokens_app
 from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding, lacking
-from dynpin.cli.options import JsonOption
+from dynpin.cli.options import AcceptClockOption, JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.errors import PolicyError, StoreError
 
@@ -268,10 +268,7 @@ def prune(
     config: ConfigFile = None,
     days: Annotated[float | None, typer.Option(help="Keep reports for this many days.", min=0)] = None,
     megabytes: Annotated[int | None, typer.Option(help="Keep at most this much in total.", min=1)] = None,
-    accept_clock: Annotated[
-        bool,
-        typer.Option("--accept-clock", help="The clock of this machine is right, though it jumped ahead."),
-    ] = False,
+    accept_clock: AcceptClockOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete old reports now. A running collector does this every hour.

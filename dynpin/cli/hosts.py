@@ -14,7 +14,7 @@ from dynpin.cli import hosts_recovery, pin_files
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption, existing_store
-from dynpin.cli.options import ExpiresOption, JsonOption
+from dynpin.cli.options import AcceptClockOption, ExpiresOption, JsonOption
 from dynpin.cli.pin_files import OnExpiryOption, ends
 from dynpin.cli.printing import print_json, say
 from dynpin.clientstore.store import PinStore, Refusal, forget_command
@@ -245,9 +245,7 @@ def check(
         bool,
         typer.Option("--repair", help="Save what can be read into a new file, and keep the damaged one beside it."),
     ] = False,
-    accept_clock: Annotated[
-        bool, typer.Option("--accept-clock", help="Accept the present time as right, after the clock has jumped.")
-    ] = False,
+    accept_clock: AcceptClockOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check the file of the store, and show the hosts that it did not note because a limit was reached.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_HISTORY",
     "DEFAULT_INVENTORY",
+    "AcceptClockOption",
     "AuditOption",
     "CaOption",
     "CapOption",
@@ -45,6 +46,9 @@ CaOption = Annotated[
     Path | None, typer.Option("--ca", help="Trust these roots (PEM) and no others.", show_default=False)
 ]
 AuditOption = Annotated[bool, typer.Option("--audit", help="Refuse nothing, and say what would have been refused.")]
+AcceptClockOption = Annotated[
+    bool, typer.Option("--accept-clock", help="Accept the time of this machine's clock as right.")
+]
 # Above a day: a larger number would be an error of the system's.
 TimeoutOption = Annotated[
     float,

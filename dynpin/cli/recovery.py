@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.options import JsonOption, NowOption, moment
+from dynpin.cli.options import AcceptClockOption, JsonOption, NowOption, moment
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.recovery_publish import catch_up, publish, refresh, status
 from dynpin.cli.recovery_shared import (
     DEFAULT_FOLDER,
-    ClockOption,
     FolderOption,
     KeysOption,
     PublishedOption,
@@ -130,7 +129,7 @@ def sign(
         ),
     ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    clock_is_right: ClockOption = False,
+    accept_clock: AcceptClockOption = False,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -146,7 +145,7 @@ def sign(
         place = published or repository.published_to
         if place is not None:
             compare(repository, place)
-        at = refuse_clock(repository, now, is_right=clock_is_right)
+        at = refuse_clock(repository, now, is_right=accept_clock)
         merged = 0 if other is None else repository.merge(Repository(other))
         pins = _list_of(sources, at) if sources else None
         changes = repository.changes(pins)
@@ -227,7 +226,7 @@ def rotate_keys(
     keys: KeysOption = None,
     passphrase_file: PassphraseFileOption = None,
     published: PublishedOption = None,
-    clock_is_right: ClockOption = False,
+    accept_clock: AcceptClockOption = False,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -246,7 +245,7 @@ def rotate_keys(
         place = published or repository.published_to
         if place is not None:
             compare(repository, place, replaced=roles)
-        at = refuse_clock(repository, now, is_right=clock_is_right)
+        at = refuse_clock(repository, now, is_right=accept_clock)
         before = repository.root().signed.roles
         old = signers_of(repository, keys, passphrase_file, of=OFFLINE)
         secret = passphrase(passphrase_file) if {*OFFLINE} & {*roles} else b""

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.errors import finding
-from dynpin.cli.options import JsonOption, NowOption, moment
+from dynpin.cli.options import AcceptClockOption, JsonOption, NowOption, moment
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.recovery_shared import (
     DEFAULT_FOLDER,
-    ClockOption,
     FolderOption,
     KeysOption,
     errors_end,
@@ -53,7 +52,7 @@ def publish(
     target: TargetArgument,
     folder: FolderOption = DEFAULT_FOLDER,
     keys: KeysOption = None,
-    clock_is_right: ClockOption = False,
+    accept_clock: AcceptClockOption = False,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,7 +66,7 @@ def publish(
         repository = Repository(folder)
         above = compare(repository, target)
         if repository.pending() or repository.files.faults():
-            at = refuse_clock(repository, now, is_right=clock_is_right)
+            at = refuse_clock(repository, now, is_right=accept_clock)
             complete(repository, signers_of(repository, keys, None, of=ONLINE), now=at, above=above)
         changed = signed_lists.publish(repository, target)
         signed = repository.signed()
@@ -84,7 +83,7 @@ def refresh(
     target: OptionalTargetArgument = None,
     folder: FolderOption = DEFAULT_FOLDER,
     keys: KeysOption = None,
-    clock_is_right: ClockOption = False,
+    accept_clock: AcceptClockOption = False,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -98,7 +97,7 @@ def refresh(
         repository = Repository(folder)
         place = target or repository.published_to
         above = 0 if place is None else compare(repository, place)
-        at = refuse_clock(repository, now, is_right=clock_is_right)
+        at = refuse_clock(repository, now, is_right=accept_clock)
         signed_lists.refresh(repository, signers_of(repository, keys, None, of=ONLINE), now=at, above=above)
         if target is not None:
             signed_lists.publish(repository, target)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_FOLDER",
-    "ClockOption",
     "FolderOption",
     "KeysOption",
     "PublishedOption",
@@ -41,9 +40,6 @@ KeysOption = Annotated[
     typer.Option(
         "--key", help="A private half. Repeatable. The default is those in the folder keys.", show_default=False
     ),
-]
-ClockOption = Annotated[
-    bool, typer.Option("--clock-is-right", help="Sign even if the last signature has another time than the clock.")
 ]
 PublishedOption = Annotated[
     Path | None,
