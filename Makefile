@@ -18,8 +18,8 @@ within = $(if $(filter tests/%,$(ARGS)),,$(1))
 EXTRAS = $(shell $(BIN)/python -c 'import tomllib; \
 	found = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
 	print(*sorted(found.keys() - {"proxy", "recovery"}), sep=",")')
-LOWEST = $(filter-out tests/test_docs%.py tests/test_house.py tests/test_postgres.py,$(wildcard tests/test_*.py)) tests/clientstore/test_libraries.py tests/middleware/test_asgi.py \
-	tests/middleware/test_wsgi.py tests/middleware/collector/storage/conformance tests/cli/test_help.py
+LOWEST = $(filter-out tests/test_docs%.py tests/test_house.py tests/test_postgres.py,$(wildcard tests/test_*.py)) tests/clientstore/test_libraries.py \
+	tests/clientstore/test_clients_websockets.py tests/middleware/test_asgi.py tests/middleware/test_wsgi.py tests/middleware/collector/storage/conformance tests/cli/test_help.py
 
 BIN = $(VENV)/bin
 STAMPS = $(VENV)/stamps

@@ -47,6 +47,9 @@ def test_an_error_is_the_builtin_that_it_resembles(error: DynpinError, builtin: 
         assert type(twin) is type(error)
         assert str(twin) == text
         assert vars(twin) == vars(error)
+    how = error.__reduce__()
+    assert isinstance(how, tuple)
+    assert vars(how[0](*how[1])) == vars(error)
 
 
 def test_a_violation_takes_its_report_and_its_decision_along() -> None:

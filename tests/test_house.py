@@ -6,6 +6,7 @@ import ast
 import sys
 import tomllib
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,19 @@ def test_there_is_no_circle(house: str) -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("house", ["dynpin", "dynpin.clientstore"])
+def test_a_public_name_is_imported_at_its_first_use(house: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = import_module(house)
+    for name in _handed_out(house):
+        made = getattr(imported, name)
+        if not name.startswith("__"):
+            monkeypatch.delitem(vars(imported), name)
+        assert name in dir(imported)
+        assert getattr(imported, name) is made
+    with pytest.raises(AttributeError, match=f"module '{house}' has no attribute 'other'"):
+        _ = imported.other
 
 
 # -- modules ----------------------------------------------------------------------------------------------------------

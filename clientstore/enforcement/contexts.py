@@ -71,15 +71,13 @@ def _delegate(context: ssl.SSLContext) -> ssl.SSLContext:
     return cast("ssl.SSLContext", delegate)
 
 
-def _subclass(checking: type[SocketGuard | ObjectGuard], base: type, enforcement: Enforcement) -> type:
+def _subclass(checking: type[SocketGuard | ObjectGuard], base: type[object], enforcement: Enforcement) -> type:
     earlier = _enforcements(base)
     if any(enforcement.same_as(other) for other in earlier):
         return base
-    bases: tuple[type, ...] = (checking, base)
+    bases: tuple[type[object], ...] = (checking, base)
     if issubclass(base, checking):  # already guarded for another store
         bases = (base,)
-    elif issubclass(checking, base):  # ssl's own class
-        bases = (checking,)
     return type(
         f"Enforced{base.__name__.removeprefix('Enforced')}",
         bases,
@@ -145,7 +143,6 @@ def _bare(made: type) -> str:
 def _server() -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers(_ANONYMOUS)
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     return context.wrap_bio(incoming, outgoing, server_side=True), incoming, outgoing
 

@@ -117,9 +117,10 @@ class _Passed(NamedTuple):
 
 
 class Enforcement:
-    """The rule of one client: its store and its options. `asked` tells two of them apart.
+    """The rule of one client: its store and its options.
 
     Args:
+        asked: the store and all options. Two rules are the same if they have equal ones; without it, each is its own.
         matches_names: whether the program may compare the host with the certificate's names by itself, after TLS has
             verified the chain alone. Then the chain is checked for all these names, and is proved for the host if the
             host is one of them.
@@ -144,8 +145,6 @@ class Enforcement:
         matches_names: bool = False,
         asked: object = None,
     ) -> None:
-        if on_mismatch not in ("refuse", "report"):
-            raise ValueError(f'on_mismatch is "refuse" or "report", not {on_mismatch!r}')
         self.store = store
         self.on_mismatch: OnMismatch = on_mismatch
         self.private_roots = private_roots
@@ -154,7 +153,7 @@ class Enforcement:
         self.reporter = reporter
         self.allow_renegotiation = allow_renegotiation
         self._matches_names = matches_names
-        self._asked = asked
+        self._asked = object() if asked is None else asked
         self._passed: dict[str, _Passed] = {}
         self._pid = 0
         if private_roots == "bypass" and public_roots is None:
@@ -162,7 +161,7 @@ class Enforcement:
 
     def same_as(self, other: Enforcement) -> bool:
         """Whether the other one has the same store and the same options."""
-        return self is other or (self._asked is not None and self._asked == other._asked)
+        return self._asked == other._asked
 
     def check(self, handshake: Handshake) -> Proof:
         """Run Pin Validation for one finished handshake (RFC 7469 §2.6).

@@ -17,6 +17,7 @@ from dynpin.middleware.policy import (
     Inventory,
     chain_faults,
     covers,
+    public_key,
     read_chain,
     read_file,
     trust_anchors,
@@ -26,6 +27,7 @@ from dynpin.pins import Pin
 
 from .guard import Reason, Verdict, guard
 from .handshake import refusal
+from .keys import key_type
 from .rotation import History
 
 __all__ = ["Candidate", "examine", "key_fault", "made_now"]
@@ -120,7 +122,8 @@ def examine(
     if built is not None and (why := without_root(candidate.chain, built.chains, roots, now=now)) is not None:
         reasons.append(Reason("chain-without-root", why))
     if candidate.key is not None and not reasons:
-        reasons += _refused(candidate.path, candidate.key, needed, trust_anchors(candidate.chain, roots))
+        refused = _refused(candidate, candidate.key, needed, present, roots)
+        reasons += [] if refused is None else [refused]
     if verdict.ok and built is not None and not is_recorded:
         reasons += _key_without_history(pins, built)
     if verdict.ok and not reasons and built is not None:
@@ -171,17 +174,25 @@ def _needed(chain: Chain, hosts: Sequence[str], present: Sequence[Chain]) -> lis
     ]
 
 
-def _refused(chain: Path, key: Path, hosts: Sequence[str], anchors: Sequence[bytes]) -> list[Reason]:
-    """Why TLS clients refuse a chain that has no fault that this program knows itself."""
-    whys = {host: refusal(chain, key, host.replace("*", "any", 1), anchors) for host in hosts}
-    return [
-        Reason(
-            "clients-refuse-the-chain",
-            f"a TLS client refuses {chain} for {host} (OpenSSL: {why}). Have the CA issue another certificate or chain",
-        )
-        for host, why in whys.items()
-        if why is not None
-    ]
+def _refused(
+    new: Candidate, key: Path, hosts: Sequence[str], present: Sequence[Chain], roots: Sequence[Path]
+) -> Reason | None:
+    """Why TLS clients refuse a chain that has no fault that this program knows itself; None if they accept it."""
+    anchors = trust_anchors(new.chain, roots)
+    for host in hosts:
+        refused = refusal(new.path, key, host.replace("*", "any", 1), anchors)
+        # If a key of this kind is deployed, client and server have the settings for it.
+        if refused is not None and (refused.of_certificates or _kind(new.chain) not in map(_kind, present)):
+            return Reason(
+                "clients-refuse-the-chain",
+                f"a TLS client refuses {new.path} for {host} (OpenSSL: {refused.reason}). Have the CA issue another "
+                "certificate or chain",
+            )
+    return None
+
+
+def _kind(chain: Chain) -> str:
+    return key_type(public_key(chain.certificates[0])) if chain.certificates else "unknown"
 
 
 def _replaced(chain: Chain, present: Iterable[Chain]) -> Chain | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["refusal"]
+__all__ = ["Refusal", "refusal"]
 
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME: dates are checked elsewhere, for any moment.
 _NO_CHECK_TIME = 0x200000
@@ -14,8 +15,18 @@ _NO_CHECK_TIME = 0x200000
 _TURNS = 8
 
 
-def refusal(chain: Path, key: Path, host: str, anchors: Sequence[bytes]) -> str | None:
-    """Why a client with OpenSSL's defaults refuses a server with this chain; None if it accepts it at some date.
+class Refusal(NamedTuple):
+    """Why a client refuses a chain, in OpenSSL's words, and whether its certificates are the reason.
+
+    If they are not, it is the kind of their key. Other settings of client and server may permit that.
+    """
+
+    reason: str
+    of_certificates: bool
+
+
+def refusal(chain: Path, key: Path, host: str, anchors: Sequence[bytes]) -> Refusal | None:
+    """Why a client with Python's defaults refuses a server with this chain; None if it accepts it at some date.
 
     Args:
         chain: the chain, PEM, leaf first.
@@ -40,7 +51,7 @@ def refusal(chain: Path, key: Path, host: str, anchors: Sequence[bytes]) -> str 
             except ssl.SSLWantReadError:
                 continue
     except ssl.SSLCertVerificationError as error:
-        return error.verify_message.removesuffix(".")
+        return Refusal(error.verify_message.removesuffix("."), of_certificates=True)
     except ssl.SSLError as error:
-        return (error.reason or "no reason").replace("_", " ").lower()
+        return Refusal((error.reason or "no reason").replace("_", " ").lower(), of_certificates=False)
     return None

@@ -14,6 +14,7 @@ import pytest
 import requests
 import trustme
 import urllib3
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from urllib3.exceptions import SSLError
 
 from dynpin import UnenforceableContext
@@ -21,6 +22,7 @@ from dynpin.clientstore import pin_violation
 from dynpin.clientstore.requests import PinnedSession
 from dynpin.clientstore.urllib3 import pinned_pool_manager
 
+from ..keys import private_pem
 from .sites import Proxy, Site
 from .world import HOST, World, leaf_pin
 
@@ -207,11 +209,11 @@ def test_urllib3_a_renewed_client_certificate_counts_from_the_next_connection_on
 
 
 def test_urllib3_an_encrypted_key_without_a_password_asks_nobody(ground: Ground) -> None:
-    key = Path(ground.client)
-    key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n-----END ENCRYPTED PRIVATE KEY-----\n")
+    encrypted = private_pem("p-256", encryption=BestAvailableEncryption(b"x"))
+    Path(ground.client).write_bytes(encrypted + ground.world.certificate.cert_chain_pems[0].bytes())
     with (
         pinned_pool_manager(ground.world.store, cert_file=ground.client, retries=False) as manager,
-        pytest.raises((SSLError, ssl.SSLError)),
+        pytest.raises(SSLError, match="password is required"),
     ):
         manager.request("GET", ground.other.url(OTHER))
 

@@ -16,7 +16,7 @@ import trustme
 
 from dynpin import Pin, PinValidationError
 from dynpin.clientstore import PinStore, enforce, peer_of
-from dynpin.clientstore.enforcement import request_site
+from dynpin.clientstore.enforcement import request_site, verified_chain
 from dynpin.pins import chain_pins
 from dynpin.report import Report
 
@@ -40,6 +40,8 @@ def test_an_unknown_host_connects_and_shows_its_validated_chain(world: World) ->
         peer = peer_of(tls)
         assert peer is not None
         assert chain_pins(peer.served()) == (leaf_pin(world.certificate),)
+        assert verified_chain(tls) == peer.validated
+    assert (verified_chain(tls), peer.served()) == ((), ())  # nothing is left of a connection that was closed
     assert (peer.host, peer.pins[0]) == (HOST, leaf_pin(world.certificate))
     assert peer.pins[-1] == Pin.from_certificate(world.honest.cert_pem.bytes())
 

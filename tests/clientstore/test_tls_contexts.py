@@ -15,6 +15,7 @@ import trustme
 
 from dynpin import Pin, PinValidationError, UnenforceableContext
 from dynpin.clientstore import PinStore, enforce, peer_of
+from dynpin.clientstore.enforcement import Enforcement, guard
 
 from .handshakes import REQUEST, assert_refused_unheard, open_tls, pump, shows
 from .world import HOST, World, forged_leaf, leaf_pin, tls_world
@@ -63,6 +64,7 @@ def test_a_context_loosened_after_enforce_fails_closed_for_pinned_hosts(
     world: World, loosen: Callable[[ssl.SSLContext], None]
 ) -> None:
     context = world.context()
+    open_tls(world, world.site, context).close()  # that this chain has passed is remembered
     loosen(context)
     with open_tls(world, world.site, context) as tls:
         peer = peer_of(tls)
@@ -212,17 +214,15 @@ def test_a_context_behind_another_object_is_refused_and_left_as_strict_as_it_was
     assert inside.sslsocket_class is ssl.SSLSocket
 
 
-class _Elsewhere(ssl.SSLContext):
-    """A context that makes its connections with another, hidden one."""
+def _with(**attributes: object) -> ssl.SSLContext:
+    """A client's context of a class with these attributes."""
+    made: ssl.SSLContext = type("Other", (ssl.SSLContext,), attributes)(ssl.PROTOCOL_TLS_CLIENT)
+    return made
 
-    def __init__(self, protocol: int) -> None:
-        self.other = ssl.SSLContext(protocol)
 
-    def wrap_socket(self, sock: socket.socket, **kwargs: object) -> ssl.SSLSocket:  # type: ignore[override]
-        return self.other.wrap_socket(sock, **kwargs)  # type: ignore[arg-type]
-
-    def wrap_bio(self, *args: object, **kwargs: object) -> ssl.SSLObject:
-        return self.other.wrap_bio(*args, **kwargs)  # type: ignore[arg-type]
+def _elsewhere(name: str) -> ssl.SSLContext:
+    """A context that makes a kind of its connections with another, hidden one."""
+    return _with(**{name: staticmethod(getattr(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), name))})
 
 
 class _RenamingSocket(ssl.SSLContext):
@@ -240,14 +240,21 @@ class _RenamingObject(ssl.SSLContext):
 @pytest.mark.parametrize(
     ("made", "cause"),
     [
-        (lambda: _Elsewhere(ssl.PROTOCOL_TLS_CLIENT), "not make its connections"),
+        (lambda: _elsewhere("wrap_socket"), "not make its connections"),
+        (lambda: _elsewhere("wrap_bio"), "not make its connections"),
+        (lambda: _with(wrap_bio=None), "it cannot make a connection"),
+        (lambda: _with(sslsocket_class=bool), "its sockets cannot be subclassed"),
         (lambda: _RenamingSocket(ssl.PROTOCOL_TLS_CLIENT), "verifies another name"),
         (lambda: _RenamingObject(ssl.PROTOCOL_TLS_CLIENT), "verifies another name"),
         (lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "server's context"),
         (lambda: "not a context", "not an ssl.SSLContext"),
         (lambda: True, "not an ssl.SSLContext"),
+        (lambda: ssl.SSLContext.__mro__[1](ssl.PROTOCOL_TLS_CLIENT), "not an ssl.SSLContext"),
     ],
-    ids=["delegating", "renaming sockets", "renaming objects", "server", "text", "bool"],
+    ids=[
+        *("sockets", "objects", "no objects", "final class", "renaming sockets", "renaming objects"),
+        *("server", "text", "bool", "without ssl's part"),
+    ],
 )
 def test_a_context_that_cannot_be_enforced_is_refused(
     world: World, made: Callable[[], ssl.SSLContext], cause: str
@@ -303,6 +310,14 @@ def test_enforcing_twice_is_enforcing_once_and_two_stores_both_count(world: Worl
         world.store.pin(HOST, [leaf_pin(world.backup)])
         with pytest.raises(PinValidationError):
             open_tls(world, world.site, context)
+
+
+def test_a_rule_is_itself_and_no_other_rule(world: World) -> None:
+    context = world.plain_context()
+    rules = [Enforcement(world.store), Enforcement(world.store)]
+    for rule in [*rules, *rules]:
+        guard(context, rule)
+    assert context.sslobject_class.dynpin_enforcements == tuple(rules)  # type: ignore[attr-defined] # pyright: ignore
 
 
 def test_renegotiation_is_off(world: World) -> None:

@@ -14,6 +14,7 @@ import trustme
 
 from dynpin import PinValidationError
 from dynpin.clientstore import enforce, peer_of
+from dynpin.clientstore.enforcement import verified_chain
 from dynpin.clientstore.enforcement.guards import OBJECT_IO, SOCKET_IO
 
 from .handshakes import REQUEST, assert_refused_unheard, open_tls, pump
@@ -172,6 +173,7 @@ def test_a_resumed_session_is_checked_with_the_chain_of_its_first_handshake(worl
     session = _session(world, context)
     with context.wrap_socket(world.connect(world.site), server_hostname=HOST, session=session) as tls:
         assert tls.session_reused
+        assert verified_chain(tls) == ()
         peer = peer_of(tls)
         assert peer is not None
         assert peer.pins[0] == leaf_pin(world.certificate)

@@ -65,7 +65,7 @@ def test_a_transport_of_another_kind_reaches_all_but_pinned_hosts(world: World, 
     world.pin_site()
     mine = custom(way)
     assert way.visit(way.client(world, transport=mine), "https://other.test/", f"http://{HOST}/") == [204, 204]
-    assert mine.closed
+    assert (mine.entered, mine.closed) == (True, True)
     for option in ({"transport": custom(way)}, {"mounts": {"https://": custom(way)}}):
         with pytest.raises(
             way.library.ConnectError, match=r"Custom gives no access to its TLS connection.*PinnedTransport"

@@ -98,7 +98,14 @@ def custom(way: Way, inner: Any = None) -> Any:
     class Custom(*bases):  # type: ignore[misc]
         def __init__(self) -> None:
             self.inner = inner
-            self.closed = False
+            self.entered = self.closed = False
+
+        def __enter__(self) -> Custom:
+            self.entered = True
+            return self
+
+        async def __aenter__(self) -> Custom:
+            return self.__enter__()
 
         def handle_request(self, request: Any) -> Any:
             return inner.handle_request(request) if inner else way.library.Response(204)

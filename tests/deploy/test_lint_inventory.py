@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dynpin import Pin, PublicKeyPins
 from tests.deploy.commands import dynpin
@@ -123,6 +125,24 @@ def test_the_files_of_an_inventory(files: Files, spoil: Callable[[Files], object
     found = files.lint(code=1 if expected else 0)
     assert {fault: weight for fault, weight in found.items() if fault in expected} == expected
     assert set(found) - set(expected) <= {"policy-refused", "max-age-longer-than-certificate"}
+
+
+BackupKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | x25519.X25519PrivateKey
+SIZES: dict[str, tuple[Callable[[], BackupKey], bool]] = {
+    "RSA 1024": (lambda: rsa.generate_private_key(65537, 1024), True),
+    "RSA 2048": (lambda: rsa.generate_private_key(65537, 2048), False),
+    "P-521": (lambda: ec.generate_private_key(ec.SECP521R1()), False),
+    "secp256k1": (lambda: ec.generate_private_key(ec.SECP256K1()), True),
+    "X25519": (x25519.X25519PrivateKey.generate, True),
+}
+
+
+@pytest.mark.parametrize(("make", "told"), SIZES.values(), ids=SIZES)
+def test_a_backup_that_no_client_would_take(make: Callable[[], BackupKey], told: bool, files: Files) -> None:
+    public = make().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (files.folder / "backup.pub").write_bytes(public)
+    files.inventory(["chain.pem"], ["backup.pub"])
+    assert files.lint(code=int(told)) == ({"backup-key-unusable": "warning"} if told else {})
 
 
 def test_what_the_policy_refuses_is_a_finding_in_the_words_of_toml(files: Files) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa, x448, x25519
+
 from dynpin.errors import InvalidHost, PolicyError
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
@@ -17,6 +19,7 @@ from dynpin.middleware.policy import (
     covers,
     in_chain,
     path_of,
+    public_key,
     read_chain,
     validated_path,
 )
@@ -26,6 +29,9 @@ from .circumstances import Circumstances, Observed
 from .faults import Severity
 
 __all__ = ["Holdings", "holdings_of", "observed_in_chain"]
+
+_RSA_BITS = 2048
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,25 @@ def _of_backups(inventory: Inventory, chains: Sequence[Chain], backups: Sequence
     for why in found:
         if why is not None:
             yield Observed("backup-pin-in-chain", why, severity)
+    # Where a key of such a kind is deployed, clients and servers have the settings for it.
+    deployed = {_unusual(public_key(chain.certificates[0])) for chain in chains if chain.certificates}
+    for backup in backups:
+        kind = _unusual(backup.public_key)
+        if kind is not None and kind not in deployed:
+            yield Observed("backup-key-unusable", f"{backup.label} is {kind}")
+
+
+def _unusual(key: object) -> str | None:
+    """The kind of a key that TLS clients with OpenSSL's or Python's defaults refuse in a certificate; else None."""
+    match key:
+        case rsa.RSAPublicKey() if key.key_size < _RSA_BITS:
+            return f"an RSA key of {key.key_size} bits"
+        case ec.EllipticCurvePublicKey() if not isinstance(key.curve, _CURVES):
+            return f"an EC key on the curve {key.curve.name}"
+        case dsa.DSAPublicKey() | x25519.X25519PublicKey() | x448.X448PublicKey():
+            return "a key of a kind that no TLS certificate has"
+        case _:
+            return None
 
 
 def _swapped(inventory: Inventory, chains: Sequence[Chain]) -> Iterator[Observed]:

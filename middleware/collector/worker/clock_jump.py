@@ -76,11 +76,10 @@ def prune(
         jump = ClockJump(last, now)
     elif accept_clock or (known is not None and not known.after <= now < known.ends_at):
         jump = None
+    # Everything since 1970 is younger than this. The deletion comes first, since a full disk has no space for a fact.
+    pruned = storage.prune(retention if jump is None else replace(retention, days=now / _DAY))
     if jump != known:
         _store(storage, jump, now)
-    # Everything since 1970 is younger than this.
-    kept = retention if jump is None else replace(retention, days=now / _DAY)
-    pruned = storage.prune(kept)
     storage.set_fact(_PRUNED_AT, now)
     return pruned, jump
 

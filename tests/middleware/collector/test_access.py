@@ -13,7 +13,8 @@ import pytest
 from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
-from dynpin.middleware.collector import collector, new_api_token
+from dynpin.middleware.collector import Retention, collector, new_api_token
+from dynpin.middleware.collector.worker import prune
 from tests.clock import Clock
 from tests.middleware.collector.conftest import NOW, Site, Start, report, running_site
 
@@ -140,6 +141,17 @@ def test_failed_sign_ins_and_changes_of_state_are_kept_with_who_and_when(site: S
     assert "mallory" in page
     assert "wrong password" in page
     assert "muted by <b>ada</b>" in running.client.get(path).text
+
+
+def test_the_audit_says_that_the_clock_jumped(site: Start) -> None:
+    running = site()
+    prune(running.storage, Retention(), NOW)
+    prune(running.storage, Retention(), NOW + 365 * 86_400)
+    page = running.client.get("/audit").text
+    assert "365 days ahead" in page
+    assert "kept old reports, since the clock jumped ahead" in page
+    prune(running.storage, Retention(), NOW + 365 * 86_400, accept_clock=True)
+    assert "365 days ahead" not in running.client.get("/audit").text
 
 
 def test_a_flood_of_wrong_passwords_pushes_no_decision_out(site: Start) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -16,7 +17,7 @@ from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.worker import apprise, plain
 from tests.clock import Clock
 from tests.middleware.collector.chains import authority
-from tests.middleware.collector.conftest import Inbox, Site, Start, posted, report
+from tests.middleware.collector.conftest import Inbox, Site, Start, posted, report, running_site
 
 PAYLOADS = {
     "slack link": "<https://evil.test|Sign in>",
@@ -128,57 +129,65 @@ def test_where_no_channel_works_it_is_tried_once_a_minute(tmp_path: Path, caplog
     assert told == ["the alert channel did not take an alert: away?forged line"]
 
 
-@payloads
-def test_csv(payload: str, site: Start) -> None:
-    running = site()
-    # No header can hold the rest.
-    agent = "".join(each for each in payload if " " <= each <= "~").strip()
-    running.post(report(hostname=payload, noted_hostname=payload), **{"user-agent": agent})
-    for what in ("reports", "groups"):
-        text = running.client.get(f"/export/{what}.csv").text
-        assert not {"\x1b", "\x07", "\x9b", "\t", "\u202e"} & set(text)
-        assert all(line.startswith('"') for line in text.splitlines())
-        (row,) = csv.DictReader(io.StringIO(text, newline=""))
-        for cell in row.values():
-            for part in cell.split(";"):
-                assert not part.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
-
-
-@payloads
-def test_pages(payload: str, site: Start) -> None:
-    """A bidirectional sign would reverse what the page says after it."""
-    running = site(tokens=[Token("demo", payload)])
-    leaf = authority(payload.replace("\n", " ")[:64])
-    sent = report(hostname=payload, noted_hostname=payload, served_certificate_chain=[leaf.pem],
-                  validated_certificate_chain=[leaf.pem])  # fmt: skip
-    running.post(json.dumps(sent))
-    running.work()
-    (group,) = running.groups()
-    paths = (
-        "/",
-        "/groups",
-        "/reports",
-        "/set-up",
-        f"/groups/{group['group']}",
-        f"/groups?{urlencode({'host': payload})}",
+def broken_chain(payload: str) -> dict[str, object]:
+    return report(
+        hostname=payload,
+        served_certificate_chain=[f"-----BEGIN CERTIFICATE-----\n{payload}\n-----END CERTIFICATE-----\n"],
     )
-    for path in paths:
-        text = running.client.get(path).text
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A collector that was sent each payload by its own token, wherever a stranger can put one."""
+    tokens = [Token(f"t{number}", payload) for number, payload in enumerate(PAYLOADS.values())]
+    with running_site(file=tmp_path_factory.mktemp("told") / "reports.sqlite", tokens=tokens) as running:
+        for number, payload in enumerate(PAYLOADS.values()):
+            leaf = authority(payload.replace("\n", " ")[:64])
+            chain = {"served_certificate_chain": [leaf.pem], "validated_certificate_chain": [leaf.pem]}
+            # No header can hold the rest.
+            agent = "".join(each for each in payload if " " <= each <= "~").strip()
+            sent = report(hostname=payload, noted_hostname=payload, **chain)
+            assert running.post(sent, f"/r/t{number}/enforce", **{"user-agent": agent}).status_code == 204
+            sent = broken_chain(payload)
+            raw = json.dumps(sent, ensure_ascii=False)
+            assert running.post(raw, f"/r/t{number}/report-only").status_code == 204
+        running.work()
+        yield running
+
+
+def group_of(running: Site, payload: str, mode: str) -> str:
+    token = f"t{list(PAYLOADS.values()).index(payload)}"
+    (group,) = running.groups(urlencode({"token": token, "mode": mode}))
+    return str(group["group"])
+
+
+@pytest.mark.parametrize("what", ["reports", "groups"])
+def test_csv(what: str, told: Site) -> None:
+    text = told.client.get(f"/export/{what}.csv").text
+    assert not {"\x1b", "\x07", "\x9b", "\t", "\u202e"} & set(text)
+    assert all(line.startswith('"') for line in text.splitlines())
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert len(rows) == 2 * len(PAYLOADS)
+    for part in (part for row in rows for cell in row.values() for part in cell.split(";")):
+        assert not part.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
+
+
+@payloads
+def test_pages(payload: str, told: Site) -> None:
+    """A bidirectional sign would reverse what the page says after it."""
+    group = f"/groups/{group_of(told, payload, 'enforce')}"
+    for path in ("/", "/groups", "/reports", "/set-up", group, f"/groups?{urlencode({'host': payload})}"):
+        text = told.client.get(path).text
         assert all(character.isprintable() or character in "\n\xa0" for character in text), path
 
 
 @payloads
-def test_a_terminal_that_downloads(payload: str, site: Start) -> None:
-    running = site()
-    pem = f"-----BEGIN CERTIFICATE-----\n{payload}\n-----END CERTIFICATE-----\n"
-    sent = report(hostname=payload, served_certificate_chain=[pem])
-    running.post(json.dumps(sent, ensure_ascii=False))
-    (group,) = running.groups()
-    for path in (f"/groups/{group['group']}/served.pem", f"/groups/{group['group']}/report.json", "/api/groups",
-                 "/export/reports.ndjson", "/metrics"):  # fmt: skip
-        text = running.client.get(path).text
+def test_a_terminal_that_downloads(payload: str, told: Site) -> None:
+    group = f"/groups/{group_of(told, payload, 'report-only')}"
+    for path in (f"{group}/served.pem", f"{group}/report.json", "/api/groups", "/export/reports.ndjson", "/metrics"):
+        text = told.client.get(path).text
         assert all(character.isprintable() or character == "\n" for character in text), path
-    assert running.client.get(f"/groups/{group['group']}/report.json").json() == sent
+    assert told.client.get(f"{group}/report.json").json() == broken_chain(payload)
 
 
 def test_logs(site: Start, caplog: pytest.LogCaptureFixture) -> None:

@@ -73,6 +73,7 @@ def test_the_collector_has_ended_and_its_log_is_gone(small_disk: Path) -> None:
     storage = open_storage(file)
     keep_reserve(file)
     add_reports(storage, 0, at=0)
+    storage.set_fact("pruned_at", time.time())  # the collector has run until now
     storage.close()
     fill(small_disk)
     typed = ["prune", "--storage", str(file), "--days", "90", "--json"]
