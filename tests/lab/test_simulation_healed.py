@@ -207,8 +207,8 @@ def test_the_picture_has_a_thin_line_for_each_policy() -> None:
     policies = tuple(SitePolicy(f"{days} days", days * DAY) for days in (7, 30))
     with_lists = Study(PRESETS["website"], policies, (Loss(40 * DAY),), 500, 90, recovery=Recovery())
     drawn = curves.figure(with_lists, simulate(with_lists, processes=1))
-    curves = [line for line in drawn.axes[0].get_lines() if np.asarray(line.get_xdata()).size > 2]
-    widths = sorted(line.get_linewidth() for line in curves)
+    lines = [line for line in drawn.axes[0].get_lines() if np.asarray(line.get_xdata()).size > 2]
+    widths = sorted(line.get_linewidth() for line in lines)
     assert widths == [0.9, 0.9, 2.1, 2.1]
     assert "thin: with signed lists" in [text.get_text() for text in drawn.texts]
     (legend,) = drawn.legends
