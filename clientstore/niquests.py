@@ -216,16 +216,22 @@ class _PinnedSession(_NotCopied):
         Raises:
             UnenforceableContext: for an adapter without pins, if its URLs use TLS or an https proxy.
         """
-        name = prefix.lower()
-        tls = name.startswith(_TLS_SCHEMES) or (isinstance(adapter, _HTTP_ADAPTERS) and "+unix" not in name)
         # A session that is used after it was closed mounts new adapters of niquests.
-        if self._pin_made and tls and not isinstance(adapter, _Pinned):
-            raise UnenforceableContext(
-                f"an adapter for {prefix} that is not enforced would connect without checking the pins: mount a "
-                "PinnedAdapter, and make a new session if this one was closed"
-            )
+        if self._pin_made:
+            _refuse_unpinned(prefix, adapter)
         inherited: Any = super()
         inherited.mount(prefix, adapter)
+
+    def send(self, request: Any, **options: Any) -> Any:  # noqa: ANN401 - niquests' own
+        """Like niquests'; of an asynchronous session, a coroutine.
+
+        Raises:
+            UnenforceableContext: as :meth:`mount` does: ``adapters`` is an attribute that anybody can change.
+        """
+        made: Any = self
+        _refuse_unpinned(request.url or "", made.get_adapter(request.url or ""))
+        inherited: Any = super()
+        return inherited.send(request, **options)
 
 
 class PinnedSession(_PinnedSession, niquests.Session):  # type: ignore[misc, unused-ignore] # Any where it is absent
@@ -247,6 +253,17 @@ class PinnedAsyncSession(_PinnedSession, niquests.AsyncSession):  # type: ignore
     """A niquests.AsyncSession; see :class:`PinnedSession`."""
 
     pin_adapter = PinnedAsyncAdapter
+
+
+def _refuse_unpinned(url: str, adapter: Any) -> None:  # noqa: ANN401 - niquests' own
+    name = url.lower()
+    # A plain adapter for http:// may connect to an https proxy.
+    plain = isinstance(adapter, _HTTP_ADAPTERS) and "+unix" not in name.partition("://")[0]
+    if (plain or name.startswith(_TLS_SCHEMES)) and not isinstance(adapter, _Pinned):
+        raise UnenforceableContext(
+            f"an adapter for {url} that is not enforced would connect without checking the pins: mount a "
+            "PinnedAdapter, and make a new session if this one was closed"
+        )
 
 
 def _refuse_tls_resolver(resolver: Any) -> None:  # noqa: ANN401 - niquests' own kinds

@@ -249,6 +249,11 @@ class _Connection(NotedConnection, HTTPSConnection):  # type: ignore[misc] # url
             self.ssl_context = context
         super().connect()
 
+    def request(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - urllib3's own
+        """Like urllib3's. vcrpy connects in its own way, with the options that were set."""
+        self._pin_refuse_assertions()
+        super().request(*args, **options)
+
     def _pin_proved(self) -> Peer:
         self._pin_refuse_assertions()  # a class of the user's own may have set them while it connected
         return super()._pin_proved()

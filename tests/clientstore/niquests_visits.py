@@ -79,6 +79,12 @@ def multiplexed(store: PinStore, step: Step) -> dict[str, object]:
 
 
 def refusals(store: PinStore, step: Step) -> list[str]:
+    def replaced(made: Any) -> Any:
+        """A session whose adapter was replaced in its attribute."""
+        changed = made(store)
+        changed.adapters["https://"] = plain()
+        return changed
+
     found: list[str] = []
     session = PinnedSession(store)
     plain = niquests.adapters.HTTPAdapter
@@ -88,6 +94,8 @@ def refusals(store: PinStore, step: Step) -> list[str]:
         lambda: session.mount("https://bank.test", plain()),
         # What a session does by itself if it is used after its resolver was closed.
         lambda: session.mount("https://", plain()),
+        lambda: replaced(PinnedSession).get("https://bank.test/"),
+        lambda: asyncio.run(replaced(PinnedAsyncSession).get("https://bank.test/")),
     ]
     attempts += [partial(session.mount, prefix, plain()) for prefix in step["prefixes"]]
     for attempt in attempts:

@@ -124,7 +124,7 @@ def test_options_that_would_avoid_the_pins_are_refused(world: World, visits: Vis
     http3 = "HTTP/3 does not use ssl, so pins cannot be enforced on it"
     assert refusals[:2] == [http3, http3]
     assert all("would connect without checking the pins" in text for text in refusals[2:])
-    assert len(refusals) == 4 + len(prefixes)
+    assert len(refusals) == 6 + len(prefixes)
     assert all("verification is switched off" in one["violation"] for one in told)
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 import requests
 
+from dynpin import UnenforceableContext
 from dynpin.clientstore import pin_violation
 from dynpin.clientstore.requests import PinnedSession
 from dynpin.clientstore.urllib3 import pinned_pool_manager
@@ -210,3 +211,18 @@ def test_a_double_that_would_connect_by_itself_is_refused(
     assert len(told) == len(urls)
     assert all("would send it without checking the pins" in text for text in told)
     assert b"Bearer secret" not in b"".join(heard)
+
+
+def test_an_option_set_on_a_connection_of_vcrpy_does_not_avoid_the_pins(world: World) -> None:
+    world.pin_site()
+    with (
+        _module("vcr").use_cassette(str(world.folder / "cassette.yaml"), record_mode="all"),
+        pinned_pool_manager(world.store, ssl_context=world.plain_context(), retries=False) as manager,
+    ):
+        pool: Any = manager.connection_from_host("127.0.0.1", world.attacker.port, scheme="https")
+        connection = pool.ConnectionCls("127.0.0.1", port=world.attacker.port, timeout=60)
+        connection.assert_hostname = HOST
+        with pytest.raises(UnenforceableContext, match=r"assert_hostname='bank\.test'"):
+            connection.request("GET", "/", headers={"Authorization": "secret"})
+    world.attacker.wait_idle()
+    assert world.attacker.application_bytes == 0
