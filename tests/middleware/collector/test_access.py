@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 
 from dynpin.middleware.collector import Retention, collector, new_api_token
 from dynpin.middleware.collector.worker import prune
-from tests.middleware.collector.conftest import NOW, Clock, Site, Start, report, running_site
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW, Site, Start, report, running_site
 
 HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 HASH = HASHER.hash("correct horse")
