@@ -47,7 +47,7 @@ class _Lines:
     RFC 9112 §2.2 calls such a line invalid. The parser of http.client ends the line at the CR. So if a stranger chose
     the value of a field, the rest of the value would become a field of its own.
 
-    http.client skips each "100 Continue" and reads on, so a server that sends nothing else would hold it for ever.
+    A server that sends nothing but informational responses would hold the client for ever.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -69,7 +69,11 @@ class _Lines:
 
 
 class _Response(http.client.HTTPResponse):
-    """Also knows whether the fields of its header section can be trusted."""
+    """The final response. It knows whether the fields of its header section can be trusted.
+
+    http.client skips "100 Continue", and takes another informational response, such as "103 Early Hints", for the
+    answer (RFC 9110 §15.2). 101 is the last one: what follows it is not HTTP.
+    """
 
     pin_bare_cr = False
 
@@ -79,6 +83,9 @@ class _Response(http.client.HTTPResponse):
         setattr(self, "fp", lines)  # noqa: B010 - http.client asks for no more until the section has ended
         try:
             super().begin()
+            while 100 <= self.status < 200 and self.status != http.client.SWITCHING_PROTOCOLS:
+                self.headers = self.msg = None  # type: ignore[assignment] # begin() reads if there are none
+                super().begin()
         finally:
             if vars(self)["fp"] is lines:  # if the answer is not HTTP, http.client has closed it, and this is None
                 self.fp = file
