@@ -109,6 +109,7 @@ class NotedConnection(http.client.HTTPConnection):
     noting: Noting | None = None
     # These names hide no private name of the base class.
     _pin_peer: Peer | None = None
+    _pin_seen: object = None
     _pin_connects = False
     _pin_tunnel: tuple[str, int] | None = None
     _pin_asked: frozenset[str] = frozenset()
@@ -136,7 +137,7 @@ class NotedConnection(http.client.HTTPConnection):
                 and either name is pinned.
             UnenforceableContext: if the connection was not made with a hardened context; nothing was sent.
         """
-        self._pin_peer, self._pin_connects = None, True
+        self._pin_peer, self._pin_seen, self._pin_connects = None, None, True
         token = request_site.set(self._pin_site())
         try:
             super().connect()
@@ -146,15 +147,19 @@ class NotedConnection(http.client.HTTPConnection):
         self._pin_look()
 
     def _pin_look(self) -> None:
-        """Refuse a connection that is not checked, and keep what TLS has proved."""
-        if self.sock is None or is_socket(self.sock):
-            return  # a test double that replays: vcrpy has no socket at all
+        """Refuse a socket that is not checked, and keep what TLS has proved. The user may set another one at any time.
+
+        It is kept, since with `Connection: close` the socket is gone before the response is read.
+        """
+        if self.sock is self._pin_seen or self.sock is None or is_socket(self.sock):
+            return  # seen already, or a test double that replays: vcrpy has no socket at all
+        self._pin_peer = None
         try:
-            # Kept here: with `Connection: close` the socket is gone before the response is read.
             self._pin_peer = self._pin_proved()
         except BaseException:
             self.sock.close()
             raise
+        self._pin_seen = self.sock
 
     def _pin_proved(self) -> Peer:
         site = self._pin_site()[0]
@@ -205,8 +210,7 @@ class NotedConnection(http.client.HTTPConnection):
         if not self._pin_connects:  # connect() sends CONNECT
             if self.sock is None and self.auto_open:
                 self.connect()
-            if self._pin_peer is None:
-                self._pin_look()  # the user has set a socket
+            self._pin_look()
             if self._pin_peer is not None:
                 # The user may have set `host` since the connection was made.
                 self.pin_names.hold([self._pin_site()[0], *self._pin_asked], self._pin_peer.host)
@@ -224,6 +228,8 @@ class NotedConnection(http.client.HTTPConnection):
     def getresponse(self) -> http.client.HTTPResponse:
         """Like http.client's, and the response's pins are noted."""
         self._pin_response = None
+        if self.sock is not None and self.sock is not self._pin_seen:
+            self._pin_peer = None  # the user has set a socket since the request, or a test double that replays
         response = super().getresponse()
         self.noting = self._pin_note(self._pin_response or response)
         return response
