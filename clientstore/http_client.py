@@ -47,7 +47,7 @@ class _Lines:
     RFC 9112 §2.2 calls such a line invalid. The parser of http.client ends the line at the CR. So if a stranger chose
     the value of a field, the rest of the value would become a field of its own.
 
-    http.client skips each "100 Continue" and reads on, so a server that sends nothing else would hold it for ever.
+    A server that sends nothing but informational responses would hold the client for ever.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -69,7 +69,11 @@ class _Lines:
 
 
 class _Response(http.client.HTTPResponse):
-    """Also knows whether the fields of its header section can be trusted."""
+    """The final response. It knows whether the fields of its header section can be trusted.
+
+    http.client skips "100 Continue", and takes another informational response, such as "103 Early Hints", for the
+    answer (RFC 9110 §15.2). 101 is the last one: what follows it is not HTTP.
+    """
 
     pin_bare_cr = False
 
@@ -79,6 +83,9 @@ class _Response(http.client.HTTPResponse):
         setattr(self, "fp", lines)  # noqa: B010 - http.client asks for no more until the section has ended
         try:
             super().begin()
+            while 100 <= self.status < 200 and self.status != http.client.SWITCHING_PROTOCOLS:
+                self.headers = self.msg = None  # type: ignore[assignment] # begin() reads if there are none
+                super().begin()
         finally:
             if vars(self)["fp"] is lines:  # if the answer is not HTTP, http.client has closed it, and this is None
                 self.fp = file
@@ -102,6 +109,7 @@ class NotedConnection(http.client.HTTPConnection):
     noting: Noting | None = None
     # These names hide no private name of the base class.
     _pin_peer: Peer | None = None
+    _pin_seen: object = None
     _pin_connects = False
     _pin_tunnel: tuple[str, int] | None = None
     _pin_asked: frozenset[str] = frozenset()
@@ -129,7 +137,7 @@ class NotedConnection(http.client.HTTPConnection):
                 and either name is pinned.
             UnenforceableContext: if the connection was not made with a hardened context; nothing was sent.
         """
-        self._pin_peer, self._pin_connects = None, True
+        self._pin_peer, self._pin_seen, self._pin_connects = None, None, True
         token = request_site.set(self._pin_site())
         try:
             super().connect()
@@ -139,15 +147,19 @@ class NotedConnection(http.client.HTTPConnection):
         self._pin_look()
 
     def _pin_look(self) -> None:
-        """Refuse a connection that is not checked, and keep what TLS has proved."""
-        if self.sock is None or is_socket(self.sock):
-            return  # a test double that replays: vcrpy has no socket at all
+        """Refuse a socket that is not checked, and keep what TLS has proved. The user may set another one at any time.
+
+        It is kept, since with `Connection: close` the socket is gone before the response is read.
+        """
+        if self.sock is self._pin_seen or self.sock is None or is_socket(self.sock):
+            return  # seen already, or a test double that replays: vcrpy has no socket at all
+        self._pin_peer = None
         try:
-            # Kept here: with `Connection: close` the socket is gone before the response is read.
             self._pin_peer = self._pin_proved()
         except BaseException:
             self.sock.close()
             raise
+        self._pin_seen = self.sock
 
     def _pin_proved(self) -> Peer:
         site = self._pin_site()[0]
@@ -198,8 +210,7 @@ class NotedConnection(http.client.HTTPConnection):
         if not self._pin_connects:  # connect() sends CONNECT
             if self.sock is None and self.auto_open:
                 self.connect()
-            if self._pin_peer is None:
-                self._pin_look()  # the user has set a socket
+            self._pin_look()
             if self._pin_peer is not None:
                 # The user may have set `host` since the connection was made.
                 self.pin_names.hold([self._pin_site()[0], *self._pin_asked], self._pin_peer.host)
@@ -217,6 +228,8 @@ class NotedConnection(http.client.HTTPConnection):
     def getresponse(self) -> http.client.HTTPResponse:
         """Like http.client's, and the response's pins are noted."""
         self._pin_response = None
+        if self.sock is not None and self.sock is not self._pin_seen:
+            self._pin_peer = None  # the user has set a socket since the request, or a test double that replays
         response = super().getresponse()
         self.noting = self._pin_note(self._pin_response or response)
         return response

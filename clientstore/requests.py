@@ -178,7 +178,8 @@ class PinnedSession(requests.Session):
         adapter = self.get_adapter(request.url or "")
         _refuse_unpinned(request.url or "", adapter)  # `adapters` is an attribute that anybody can change
         if isinstance(adapter, HTTPAdapter) and not isinstance(adapter, PinnedAdapter):
-            proxies = kwargs.get("proxies") or resolve_proxies(request, self.proxies, self.trust_env)
+            given = "proxies" in kwargs  # as in requests: then it asks neither the session nor the environment
+            proxies = kwargs["proxies"] if given else resolve_proxies(request, self.proxies, self.trust_env)
             proxy = select_proxy(request.url or "", proxies)
             if proxy and prepend_scheme_if_needed(proxy, "http").lower().startswith("https:"):
                 raise UnenforceableContext(

@@ -108,6 +108,8 @@ class ConnectionOption:
         self._name = name
 
     def __get__(self, connection: HTTPSConnection | None, owner: type | None = None) -> object:
+        if connection is None:
+            return None  # of the class, as urllib3's own
         context = getattr(connection, "ssl_context", None)
         if context is None:
             return vars(connection).get("_pin_options", {}).get(self._name)

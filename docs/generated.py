@@ -46,7 +46,7 @@ def settings_page() -> str:
 
 def _settings_rows() -> Iterator[tuple[str, ...]]:
     for name, field in Settings.model_fields.items():
-        text = described(name).partition(" (Default:")[0]
+        text = described(name).partition(" The default is ")[0]
         yield (
             f"`{name}`",
             text,

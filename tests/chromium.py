@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.programs import end
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _AXE = Path(__file__).parent / "middleware" / "collector" / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -171,11 +173,6 @@ def chromium(profile: Path, *options: str) -> Iterator[Chromium]:
     try:
         yield Chromium(to_browser, from_browser)
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         os.close(to_browser)
         os.close(from_browser)

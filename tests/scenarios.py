@@ -13,19 +13,7 @@ from typing import NotRequired, Protocol, TypedDict
 import pytest
 
 from dynpin import KnownPinnedHost, Noting, Pin, Validation
-
-# The clock of a scenario begins at some real moment: its times are seconds after that.
-BASE = 1_800_000_000.0
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self, now: float = BASE) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import BASE, Clock
 
 
 class Keeper(Protocol):

@@ -14,7 +14,8 @@ from dynpin import InvalidHeader, KnownPinnedHost, Noting, Pin, PublicKeyPins, V
 from dynpin.hosts import applicable, canonical_host, superdomains
 from dynpin.noting import DEFAULT_MAX_MAX_AGE, note
 from dynpin.validation import validate
-from tests.scenarios import BASE, Clock, Scenario, each_scenario, run
+from tests.clock import BASE, Clock
+from tests.scenarios import Scenario, each_scenario, run
 
 LEAF, ISSUER, BACKUP, OTHER, STRANGER = (Pin(bytes([number]) * 32) for number in range(1, 6))
 CHAIN = (LEAF, ISSUER)

@@ -16,7 +16,7 @@ from dynpin.hosts import canonical_host
 from dynpin.report import Report
 
 from ..background import Background, farewell
-from ..store import PinStore, Select, registrable_domain, selecting
+from ..store import PinStore, Select, registrable_domain, selecting, whole_number
 from .table import (
     Added,
     Delivery,
@@ -40,6 +40,7 @@ ReportMode = Literal["all", "same-domain", "off"]
 _HOUR = 3600.0
 # How long a process waits at its end for the report that is being sent, in seconds.
 _GRACE = 0.5
+_LONGEST_TIMEOUT = 86_400
 
 
 class ReportQueue(Background):
@@ -62,6 +63,9 @@ class ReportQueue(Background):
         timeout: seconds to wait for each step of the report-uri's host. All steps together take at most three times
             as long.
         max_per_hour: the most attempts an hour.
+
+    Raises:
+        ValueError: for another mode, or a number that means nothing.
     """
 
     def __init__(
@@ -76,11 +80,16 @@ class ReportQueue(Background):
     ) -> None:
         ended = "the background sending of reports ended; the next process sends what is queued"
         super().__init__(store, "dynpin-reports", ended)
+        if mode not in ("all", "same-domain", "off"):  # a misspelt word must not mean the opposite
+            raise ValueError(f'mode is "all", "same-domain" or "off", not {mode!r}')
+        is_number = isinstance(timeout, int | float)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_number or not 0 < timeout <= _LONGEST_TIMEOUT:
+            raise ValueError(f"timeout is {timeout!r}, not a number of seconds above 0, a day at most")
         self.mode: ReportMode = mode
         self.context = context
         self.background = background
         self.timeout = timeout
-        self.max_per_hour = max_per_hour
+        self.max_per_hour = whole_number(max_per_hour, "max_per_hour", 0, 2**31)
 
     # -- adding -------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from .database import Database
 from .last_seen import ClockJump
 from .lists import Look, ask, claim, list_expires_at, next_look_at
 from .looking import NO_TUF, follow, look_at
+from .numbers import whole_number
 from .paths import IN_MEMORY, default_path
 from .pinstore import PinStore
 from .state import LookUp, State
@@ -37,4 +38,5 @@ __all__ = [
     "registrable_domain",
     "repair",
     "selecting",
+    "whole_number",
 ]

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from typer.core import TyperArgument, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperGroup
 from typer.main import get_group
 
 from dynpin._version import __version__
@@ -65,8 +65,7 @@ COMMANDS = {
     ),
     "export": Row(
         _SERVER,
-        "Write the pins of KEYS for FORMAT: header lines for a server, static pins for an app or a tool, "
-        "a signed file.",
+        "Write the pins of KEY for FORMAT: header lines for a server, static pins for an app or a tool, a signed file.",
     ),
     "collect": Row(_SERVER, "Receive violation reports (RFC 7469 §3), store them, and say what they mean."),
     "demo": Row(_STUDY, "Play a story of pinning: a bank, its client, a hostile hotspot, a rotation and a lock-out."),
@@ -106,7 +105,7 @@ class _Table(TyperGroup):
 
     def get_params(self, ctx: Context) -> list[Parameter]:
         parameters = super().get_params(ctx)
-        _tidy(parameters)
+        _tidy(parameters, ctx)
         return parameters
 
 
@@ -114,19 +113,48 @@ def make_readable(called: Command, ctx: Context) -> None:
     """Let the help of a command, and of those below it, fill the lines and name the arguments."""
     # Rich keeps the line breaks of the source.
     called.help = "\n\n".join(each.replace("\n", " ") for each in (called.help or "").split("\n\n"))
-    _tidy(called.get_params(ctx))
+    _tidy(called.get_params(ctx), ctx)
     if isinstance(called, TyperGroup):
         for each in called.commands.values():
             make_readable(each, ctx)
 
 
-def _tidy(parameters: Iterable[Parameter]) -> None:
-    """Name values in capitals. Typer 0.29 prints {url} for an argument, <bool> for a flag, <list[str]> for a list."""
+def _tidy(parameters: Iterable[Parameter], ctx: Context) -> None:
+    """Name each value in capitals, such as FILE or HOST, or by its choices: release|refuse.
+
+    Typer 0.29 prints {url} for an argument, <bool> for a flag, <path> for a file, and <list[str]> for a list.
+    """
     for parameter in parameters:
-        if isinstance(parameter, TyperOption) and parameter.is_flag:
+        if isinstance(parameter, TyperArgument):
+            parameter.metavar = parameter.metavar or parameter.opts[0].upper()
+            parameter.__class__ = _Argument  # no setting of Typer leaves the type out
+        elif getattr(parameter, "is_flag", False):
             parameter.metavar = ""
-        elif parameter.metavar is None and (isinstance(parameter, TyperArgument) or parameter.multiple):
-            parameter.metavar = parameter.opts[0].lstrip("-").upper()
+        else:
+            parameter.metavar = parameter.metavar or _value(parameter, ctx)
+
+
+def _value(option: Parameter, ctx: Context) -> str:
+    """The name of the value of an option, from its type or from the option's own name."""
+    # Typer before 0.29 leaves it to click.
+    shown: str = getattr(option, "display_type" if hasattr(option, "display_type") else "make_metavar")(ctx)
+    shown = shown.strip("<>[]").removeprefix("list[")
+    if "|" in shown:
+        return shown
+    kinds = {"path": "FILE", "int": "NUMBER", "integer": "NUMBER", "float": "NUMBER"}
+    return kinds.get(shown.lower().removesuffix(" range"), option.opts[0].lstrip("-").upper())
+
+
+class _Argument(TyperArgument):
+    """An argument that is shown by its name, without a type of Python."""
+
+    def get_usage_pieces(self, ctx: Context) -> list[str]:
+        shown = f"{self.metavar}" if self.required else f"[{self.metavar}]"
+        return [shown if self.nargs == 1 else f"{shown}..."]
+
+    def display_type(self, ctx: Context) -> str:
+        shown = super().display_type(ctx).strip("<>")
+        return shown if "|" in shown else ""
 
 
 app = typer.Typer(

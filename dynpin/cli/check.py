@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, finding, lacking
+from dynpin.cli.errors import fail, finding, lacking, reason_of
 from dynpin.cli.lint import FailOnOption, Threshold, as_dict, fails, holdings_named
 from dynpin.cli.options import (
     DEFAULT_HISTORY,
@@ -24,11 +24,12 @@ from dynpin.cli.options import (
 )
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_site import kept_at, read_history
+from dynpin.cli.signed_list import ListOption
 from dynpin.cli.urls import HttpsURL, host_name, https_url, request_target
 from dynpin.deploy.check import Checked, check_site
 from dynpin.deploy.lint import Circumstances, HeaderField
 from dynpin.deploy.lint.sarif import sarif
-from dynpin.deploy.observed import node_name
+from dynpin.deploy.live_fields import node_name
 from dynpin.deploy.reach import LIST_URI, CannotReach, LookOptions, site_reached
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.hosts import is_ip_literal
@@ -53,7 +54,8 @@ def check(
     keys: Annotated[
         list[Path] | None,
         typer.Option(
-            "--key", help="A key of the inventory (certificate, CSR, public key). Every pin must be one of these."
+            "--key",
+            help="A key of the inventory (certificate, CSR, public key). Every pin must be one of these. Repeatable.",
         ),
     ] = None,
     inventory: InventoryOption = None,
@@ -61,6 +63,7 @@ def check(
         Path | None,
         typer.Option(
             "--all",
+            metavar="FOLDER",
             help="Check the site of each dynpin.toml below this folder, using the history beside it.",
             show_default=False,
         ),
@@ -83,16 +86,7 @@ def check(
         typer.Option("--http-port", help="Also check plain http on this port, which must not send the header."),
     ] = None,
     probe: Annotated[bool, typer.Option("--probe/--no-probe", help="Check that the report endpoint answers.")] = True,
-    signed_list: Annotated[
-        str | None,
-        typer.Option(
-            "--list",
-            metavar="PLACE",
-            help="Also compare the signed list of pins with the header, and show what expires when: a published "
-            "folder, or uri for the recovery-uri.",
-            show_default=False,
-        ),
-    ] = None,
+    signed_list: ListOption = None,
     timeout: TimeoutOption = 10.0,
     as_json: JsonOption = False,
     as_sarif: SarifOption = False,
@@ -103,7 +97,8 @@ def check(
 
     It checks all addresses, and the nodes that dynpin.toml names in \[site] nodes: the header on a page, an error and a
     static file, the served and the validated chain, the report endpoint, and the subdomains that includeSubDomains
-    covers. With an inventory, the header must be that of the inventory. The exit code is 1 if there is a fault.
+    covers. With an inventory, the header must be that of the inventory. With --list, it compares the signed list of
+    pins with the header, and shows what expires when. The exit code is 1 if there is a fault.
 
     Example: dynpin check https://www.example.com/ --inventory dynpin.toml
     """
@@ -163,7 +158,7 @@ def check(
     for remark in checked.remarks:
         say(f"dynpin: {remark}", err=True)
     if not checked.has_header:
-        finding(f"{site.host} sends no pinning header")
+        finding(f"{site.host} sends no pinning header; dynpin init {site.host} begins to pin it")
     if has_finding(checked, fail_on):
         finding()
 
@@ -251,7 +246,7 @@ def _pin_of(path: Path) -> Pin:
     try:
         return Pin.from_file(path)
     except OSError as error:
-        fail(f"{path}: {error.strerror or error}")
+        fail(reason_of(error, path))
     except DynpinError as error:
         fail(str(error))
 

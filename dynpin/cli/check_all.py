@@ -24,7 +24,7 @@ def check_folder(
     at = moment(now)
     paths, unread = inventories_below(folder)
     if not paths and not unread:
-        fail(f"there is no dynpin.toml below {folder}")
+        fail(f"there is no dynpin.toml below {folder}: name the folder that has them; dynpin init makes one")
     if any(each.path == folder for each in unread):
         fail(f"{folder}: {unread[0].failure}")
     outcomes = sorted(

@@ -20,7 +20,7 @@ from dynpin.cli.collect_tokens import app as tokens_app
 from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding, lacking
-from dynpin.cli.options import JsonOption
+from dynpin.cli.options import AcceptClockOption, JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.errors import PolicyError, StoreError
 
@@ -40,7 +40,8 @@ app.command("status")(status)
 
 
 def _flag(name: str, *names: str) -> Any:  # noqa: ANN401 - as Typer has it
-    return typer.Option(*(names or (FLAGS[name],)), help=described(name), show_default=False)
+    repeatable = " Repeatable." if isinstance(Settings.model_fields[name].default, list) else ""
+    return typer.Option(*(names or (FLAGS[name],)), help=described(name) + repeatable, show_default=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -267,10 +268,7 @@ def prune(
     config: ConfigFile = None,
     days: Annotated[float | None, typer.Option(help="Keep reports for this many days.", min=0)] = None,
     megabytes: Annotated[int | None, typer.Option(help="Keep at most this much in total.", min=1)] = None,
-    accept_clock: Annotated[
-        bool,
-        typer.Option("--accept-clock", help="The clock of this machine is right, though it jumped ahead."),
-    ] = False,
+    accept_clock: AcceptClockOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete old reports now. A running collector does this every hour.
@@ -305,7 +303,9 @@ def prune(
 
 
 @app.command("migrate")
-def migrate(context: typer.Context, storage: StorageOption = None, config: ConfigFile = None) -> None:
+def migrate(
+    context: typer.Context, storage: StorageOption = None, config: ConfigFile = None, as_json: JsonOption = False
+) -> None:
     """Upgrade the storage to this version's schema. In an empty PostgreSQL database, make the tables.
 
     Example: dynpin collect migrate --storage postgresql://collector@db/reports
@@ -317,4 +317,7 @@ def migrate(context: typer.Context, storage: StorageOption = None, config: Confi
         migrate_storage(address)
     except (ModuleNotFoundError, ValueError) as error:
         fail(str(error))
-    say(f"{shown(address)} is ready")
+    if as_json:
+        print_json({"storage": shown(address), "ready": True})
+    else:
+        say(f"{shown(address)} is ready")

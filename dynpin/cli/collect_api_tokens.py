@@ -95,6 +95,7 @@ def revoke(
     name: Annotated[str, typer.Argument(help="Its name.")],
     storage: StorageOption = None,
     config: ConfigFile = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Revoke a token now.
 
@@ -104,8 +105,13 @@ def revoke(
     with open_storage(settings.storage, must_exist=True) as kept:
         was_there = kept.revoke_api_token(name)
     if not was_there:
-        finding(f"{kept.name} has no token {name} of the API that can be revoked")
-    say(f"{name} is revoked")
+        finding(
+            f"{kept.name} has no token {name} of the API that can be revoked; dynpin collect api-tokens list shows them"
+        )
+    if as_json:
+        print_json({"name": name, "revoked": True})
+    else:
+        say(f"{name} is revoked")
 
 
 def _object(token: APIToken) -> dict[str, object]:

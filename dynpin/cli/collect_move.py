@@ -36,7 +36,7 @@ def move(
     try:
         addresses = [address_of(source), address_of(target)]
         if isinstance(addresses[0], Path) and not addresses[0].exists():
-            fail(f"there is no file {source}")
+            fail(f"there is no file {source}: name the storage to copy")
         with (
             closing(open_storage(addresses[0])) as copied,
             closing(open_storage(addresses[1])) as copy,

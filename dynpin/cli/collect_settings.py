@@ -72,7 +72,7 @@ class Settings(Table):
     host: Annotated[str, Field(min_length=1)] = _about(
         "the address to listen on, such as 0.0.0.0", "127.0.0.1", example="10.0.0.5"
     )
-    port: Port = _about("the port to listen on; 0 means a free one", 8080, example=8470)
+    port: Port = _about("the port to listen on; 0 takes a free one", 8080, example=8470)
     storage: Storage = _about(
         "where reports are kept: an SQLite file, or postgresql://USER@HOST/DATABASE",
         Path("reports.sqlite"),
@@ -162,7 +162,7 @@ def described(name: str) -> str:
     field = Settings.model_fields[name]
     text = f"{field.description}".removesuffix(".")
     default = field.default
-    shown = "" if default in (None, [], "") or isinstance(default, bool | list) else f" (Default: {default}.)"
+    shown = "" if default in (None, [], "") or isinstance(default, bool | list) else f" The default is {default}."
     return f"{text[0].upper()}{text[1:]}.{shown}"
 
 

@@ -109,6 +109,7 @@ def revoke(
     token: Annotated[str, typer.Argument(help="The token.")],
     storage: StorageOption = None,
     config: ConfigFile = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Accept no more reports with a token. A running collector notices within a second.
 
@@ -120,8 +121,11 @@ def revoke(
     if not was_there and is_named:
         finding(f"{token} is in the settings of a collector: remove it there, and start the collector again")
     if not was_there:
-        finding(f"{kept.name} has no token {token} that can be revoked")
-    say(f"{token} is revoked; reports to it are answered with 404")
+        finding(f"{kept.name} has no token {token} that can be revoked; dynpin collect tokens list shows the tokens")
+    if as_json:
+        print_json({"token": token, "revoked": True})
+    else:
+        say(f"{token} is revoked; reports to it are answered with 404")
 
 
 def _object(token: Token, named_at: float | None) -> dict[str, object]:

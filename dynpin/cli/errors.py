@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import NoReturn
@@ -16,6 +17,21 @@ __all__ = ["FINDING", "FINE", "STOPPED", "USAGE", "fail", "finding", "lacking", 
 FINE, FINDING, USAGE = 0, 1, 2
 # Ctrl-C: 128 plus the number of the signal, as in shells.
 STOPPED = 130
+# What a person can do about an error of the system.
+_TODO = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file in it",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "name a place that can be written",
+    errno.ENOSPC: "make room there",
+    errno.ECONNREFUSED: "check that the server runs, and its port",
+    errno.ECONNRESET: "check that the server speaks TLS on this port",
+    errno.ETIMEDOUT: "check its address, and the network",
+    errno.EHOSTUNREACH: "check its address, and the network",
+    errno.ENETUNREACH: "check its address, and the network",
+}
 
 
 def fail(message: str) -> NoReturn:
@@ -37,11 +53,20 @@ def lacking(what: str, module: str | None, extra: str) -> NoReturn:
     fail(f"{what} needs {module}. Install dynpin again with its extra, from your clone:  pip install '.[{extra}]'")
 
 
-def reason_of(error: Exception) -> str:
-    """An error as text for people. For an error of the system: the file and the reason, without the number."""
-    if isinstance(error, OSError) and not isinstance(error, DynpinError) and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+def reason_of(error: Exception, of: object = None) -> str:
+    """An error as text for people. For an error of the system: the file, the reason, and what to do.
+
+    Args:
+        error: the error.
+        of: the name of what it is about, if the error has no file.
+    """
+    if not isinstance(error, OSError) or isinstance(error, DynpinError) or not error.strerror:
+        return str(error) if of is None else f"{of}: {error}"
+    about = os.fsdecode(error.filename) if error.filename and of is None else of
+    # The numbers of name servers are others than those of the system.
+    is_name = type(error).__name__ == "gaierror"
+    todo = "check its name, and your DNS" if is_name else _TODO.get(error.errno or 0)
+    return f"{'' if about is None else f'{about}: '}{error.strerror}{'' if todo is None else f'; {todo}'}"
 
 
 def run(app: Callable[[], object]) -> int:

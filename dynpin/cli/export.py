@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, lacking, reason_of
-from dynpin.cli.options import DEFAULT_INVENTORY, InventoryOption, NowOption, moment
+from dynpin.cli.options import DEFAULT_INVENTORY, ExpiresOption, InventoryOption, NowOption, moment
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase_of_keys
 from dynpin.cli.printing import say
 from dynpin.cli.site import inventory_of
@@ -47,6 +47,7 @@ def export(
     keys: Annotated[
         list[str] | None,
         typer.Argument(
+            metavar="KEY",
             help="Pins, or files that have one: the deployed chain first, then the backup keys or CSRs. Without any, "
             "those of the inventory.",
             show_default=False,
@@ -58,7 +59,11 @@ def export(
     max_age: Annotated[
         int | None,
         typer.Option(
-            "--max-age", help="Seconds, in a header or an ssl-pinning file (2592000).", min=1, show_default=False
+            "--max-age",
+            metavar="SECONDS",
+            help="How long clients hold the pins, in a header or an ssl-pinning file. The default is 2592000.",
+            min=1,
+            show_default=False,
         ),
     ] = None,
     include_subdomains: Annotated[
@@ -66,22 +71,14 @@ def export(
         typer.Option("--include-subdomains/--no-subdomains", help="Cover the subdomains too.", show_default=False),
     ] = None,
     report_uri: Annotated[
-        str | None, typer.Option("--report-uri", help="Where violations are reported.", show_default=False)
+        str | None,
+        typer.Option("--report-uri", metavar="URI", help="Where violations are reported.", show_default=False),
     ] = None,
     mode: Annotated[
-        Mode | None, typer.Option("--mode", help="What the header does (enforce).", show_default=False)
+        Mode | None, typer.Option("--mode", help="What the header does. The default is enforce.", show_default=False)
     ] = None,
     inventory: InventoryOption = None,
-    expires: Annotated[
-        datetime | None,
-        typer.Option(
-            "--expires",
-            formats=["%Y-%m-%d"],
-            metavar="YYYY-MM-DD",
-            help="The day on which static pins, or those of an ssl-pinning file, end, UTC.",
-            show_default=False,
-        ),
-    ] = None,
+    expires: ExpiresOption = None,
     watch: Annotated[
         Path | None,
         typer.Option(
@@ -94,7 +91,10 @@ def export(
     reload: Annotated[
         str | None,
         typer.Option(
-            "--reload", metavar="COMMAND", help="With --watch: makes the server read FILE again.", show_default=False
+            "--reload",
+            metavar="COMMAND",
+            help="With --watch: the command that makes the server read its files again.",
+            show_default=False,
         ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="With --watch: look once, as from cron.")] = False,
@@ -110,7 +110,7 @@ def export(
     passphrase_file: PassphraseFileOption = None,
     now: NowOption = None,
 ) -> None:
-    """Write the pins of KEYS for FORMAT: header lines for a server, static pins for an app or a tool, a signed file.
+    """Write the pins of KEY for FORMAT: header lines for a server, static pins for an app or a tool, a signed file.
 
     With --watch the lines follow dynpin.toml, its key files and its ramp:
     for a server that runs no app of yours.
@@ -165,7 +165,7 @@ def _check_ages(max_age: int | None, expires: datetime | None, now: float) -> No
             "allow_long_max_age = true"
         )
     if expires is not None and expires.replace(tzinfo=UTC).timestamp() <= now:
-        fail(f"--expires {expires.date()} is past: no client would enforce these pins")
+        fail(f"--expires {expires.date()} is past: no client would enforce these pins. Name a later day")
 
 
 def _check_signing(form: str, key: Path | None, passphrase_file: Path | None) -> None:
@@ -213,7 +213,7 @@ def _source(key: str) -> KeySource:
     except ValueError:
         pass
     if not Path(key).is_file():
-        fail(f"{key} is neither a pin nor a file")
+        fail(f"{key} is neither a pin nor a file: check the path; a pin is 44 characters of base64")
     return Path(key)
 
 
@@ -263,7 +263,10 @@ def _ssl_pinning(described: Inventory, key: object, host: str | None, end: float
     if not hosts:
         fail("an ssl-pinning file names hosts: dynpin export ssl-pinning --host NAME …")
     if described.mode == "unpin":
-        fail("the mode is unpin, and an ssl-pinning file cannot take pins back: its SDKs refuse an empty list")
+        fail(
+            "the mode is unpin, and an ssl-pinning file cannot take pins back: its SDKs refuse an empty list. "
+            "Its pins end on the day of --expires"
+        )
     # An inventory knows the current step of its ramp. Without an expiry date the file lasts as long as a header.
     header = None if described.path is None else described.build(now).header
     max_age = described.max_age if header is None else header.max_age
@@ -324,7 +327,7 @@ def _watch(form: str, inventory: Path | None, file: Path, command: str | None, *
     if form not in HEADER_FORMATS:
         fail(f"--watch is for servers: {', '.join(HEADER_FORMATS)}")
     if not file.absolute().parent.is_dir():
-        fail(f"{file.parent} is not a folder")
+        fail(f"{file.parent} is not a folder: make it first, or name a file in another one")
     from dynpin.cli.export_watch import look_once, watch_file  # noqa: PLC0415 - beside what needs it
 
     (look_once if once else watch_file)(inventory or DEFAULT_INVENTORY, form, file, command)

@@ -60,7 +60,7 @@ def look_once(inventory: Path, form: str, file: Path, command: str | None) -> No
         if failure:
             finding(failure)
         if policy.header is None:
-            finding("no header is sent")
+            finding(f"no header is sent, and {file} has none; the lines above say why")
 
 
 def _policy(inventory: Path) -> Policy:

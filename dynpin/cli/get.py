@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dynpin.cli.errors import finding
-from dynpin.cli.options import CaOption, JsonOption
+from dynpin.cli.errors import fail, finding
+from dynpin.cli.options import AuditOption, CaOption, JsonOption, TimeoutOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.urls import https_url
 from dynpin.clientstore import PinStore
@@ -19,7 +19,7 @@ from dynpin.report import rfc3339
 if TYPE_CHECKING:
     from dynpin.cli.visit import Visit
 
-__all__ = ["StoreOption", "get", "open_store"]
+__all__ = ["StoreOption", "existing_store", "get", "open_store"]
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="The file of the pin store. The default is the one in your data folder.")
@@ -30,11 +30,9 @@ def get(
     url: Annotated[str, typer.Argument(help="An https URL.")],
     store: StoreOption = None,
     ca: CaOption = None,
-    audit: Annotated[
-        bool, typer.Option("--audit", help="Refuse nothing: visit the site, and say what would have been refused.")
-    ] = False,
+    audit: AuditOption = False,
     body: Annotated[bool, typer.Option("--body", help="Also print the body of the response to stdout.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds to wait for the site.")] = 20.0,
+    timeout: TimeoutOption = 20.0,
     as_json: JsonOption = False,
 ) -> None:
     """Visit URL with a pin store: enforce what is pinned, note what the response pins, and print what was decided.
@@ -75,6 +73,13 @@ def open_store(store: Path | None) -> PinStore:
     if is_new:
         say(f"dynpin: a new pin store: {pins.path}", err=True)
     return pins
+
+
+def existing_store(store: Path | None) -> PinStore:
+    """Open the named store, or the user's own. A named one is not made, since the name may be mistyped."""
+    if store is not None and not store.exists():
+        fail(f"there is no pin store at {store}: check the path, or leave --store out for your own store")
+    return PinStore(store)
 
 
 def _show(visited: Visit) -> None:

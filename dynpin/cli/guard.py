@@ -59,7 +59,7 @@ def guard(
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", help="Instead of a history: a header that clients may hold. May be repeated."),
+        typer.Option("--header", help="Instead of a history: a header that clients may hold. Repeatable."),
     ] = None,
     inventory: InventoryOption = None,
     history: HistoryOption = DEFAULT_HISTORY,
@@ -69,6 +69,7 @@ def guard(
         Path | None,
         typer.Option(
             "--install",
+            metavar="FOLDER",
             help="If all is well, put chain and key into this folder, where the server reads them.",
             show_default=False,
         ),
@@ -76,7 +77,10 @@ def guard(
     reload: Annotated[
         str | None,
         typer.Option(
-            "--reload", help="With --install: the command that makes the server load them.", show_default=False
+            "--reload",
+            metavar="COMMAND",
+            help="With --install: the command that makes the server read its files again.",
+            show_default=False,
         ),
     ] = None,
     skip: Annotated[
@@ -86,7 +90,8 @@ def guard(
         str | None,
         typer.Option(
             "--hook",
-            help="Print a deploy hook that does all this, for certbot, lego or acme.sh.",
+            metavar="certbot|lego|acme.sh",
+            help="Print a deploy hook for this program, which does all this.",
             show_default=False,
         ),
     ] = None,

@@ -13,9 +13,9 @@ from rich.table import Table
 from dynpin.cli import hosts_recovery, pin_files
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.get import StoreOption
-from dynpin.cli.options import JsonOption
-from dynpin.cli.pin_files import ExpiresOption, OnExpiryOption, ends
+from dynpin.cli.get import StoreOption, existing_store
+from dynpin.cli.options import AcceptClockOption, ExpiresOption, JsonOption
+from dynpin.cli.pin_files import OnExpiryOption, ends
 from dynpin.cli.printing import print_json, say
 from dynpin.clientstore.store import PinStore, Refusal, forget_command
 from dynpin.clientstore.store import check as check_file
@@ -74,7 +74,7 @@ def list_hosts(
 
     Example: dynpin hosts list --all
     """
-    with _open(store) as pins:
+    with existing_store(store) as pins:
         entries = pins.hosts(include_expired=everything)
         refusals = pins.refusals()
         now = pins.clock()
@@ -85,7 +85,7 @@ def list_hosts(
     else:
         _show_list(entries, now)
     for refusal in refusals:
-        say(_told(refusal, now), err=True)
+        say(_refused(refusal, now), err=True)
 
 
 def _show_list(entries: list[KnownPinnedHost], now: float) -> None:
@@ -111,7 +111,7 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
     Example: dynpin hosts show www.example.com
     """
     name = canonical_host(host)
-    with _open(store) as pins:
+    with existing_store(store) as pins:
         known = pins.known_host(name)
         expired = None if known is not None else pins.entry(name)
         now = pins.clock()
@@ -127,19 +127,22 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
     if known is None:
         end = None if expired is None else expired.expires_at
         ended = "" if end is None else f": its pins expired at {rfc3339(end)}"
-        finding(None if as_json else f"{name} is not pinned in {pins.path}{ended}")
+        finding(None if as_json else f"{name} is not pinned in {pins.path}{ended}{_see_list(store)}")
 
 
 @app.command()
 def forget(
-    names: Annotated[list[str], typer.Argument(metavar="HOST", help="Host names.")], store: StoreOption = None
+    names: Annotated[list[str], typer.Argument(metavar="HOST", help="Host names.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Forget the pins of each HOST: the next visit counts as the first. The exit code is 1 if a HOST has none.
 
     Example: dynpin hosts forget www.example.com
     """
+    done: list[dict[str, object]] = []
     left: list[str] = []
-    with _open(store) as pins:
+    with existing_store(store) as pins:
         for name in map(canonical_host, names):
             try:
                 entry = pins.entry(name)
@@ -151,13 +154,20 @@ def forget(
             except StoreError as error:
                 left.append(str(error))
                 covering = None
+            is_forgotten = entry is not None or was_alive
+            still = None if covering is None else covering.host
+            done.append({"host": name, "forgotten": is_forgotten, "still_pinned_by": still})
             covered = "" if covering is None else _covered(covering, store)
-            if entry is None and not was_alive:
-                left.append(f"{name} has no pins of its own in {pins.path}{covered}")
+            if not is_forgotten:
+                left.append(f"{name} has no pins of its own in {pins.path}{covered or _see_list(store)}")
+                continue
+            if as_json:
                 continue
             say(f"{name}: {'the entry' if entry is None else _count(entry)} forgotten")
             if covering is not None:
                 say(f"{name} is still pinned{covered}")
+    if as_json:
+        print_json(done)
     if left:
         finding("\n        ".join(left))
 
@@ -171,15 +181,19 @@ def pin(
     ] = None,
     certificates: Annotated[
         list[str] | None,
-        typer.Option("--certificate", help="The SHA-256 of an exact certificate, in hexadecimal. Repeatable."),
+        typer.Option(
+            "--certificate", metavar="HEX", help="The SHA-256 of an exact certificate, in hexadecimal. Repeatable."
+        ),
     ] = None,
     include_subdomains: Annotated[bool, typer.Option("--include-subdomains", help="Cover the subdomains too.")] = False,
     report_uri: Annotated[
-        str | None, typer.Option("--report-uri", help="Where violations are reported.", show_default=False)
+        str | None,
+        typer.Option("--report-uri", metavar="URI", help="Where violations are reported.", show_default=False),
     ] = None,
     expires: ExpiresOption = None,
     on_expiry: OnExpiryOption = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Set a static pin for HOST, which no header changes. It replaces the entry in the store.
 
@@ -203,7 +217,10 @@ def pin(
             expires_at=ends(expires, on_expiry),
             on_expiry=on_expiry or "release",
         )
-        table_console().print(_details(entry.host, entry, kept.clock()))
+        if as_json:
+            print_json(describe(entry))
+        else:
+            table_console().print(_details(entry.host, entry, kept.clock()))
     if covered:
         say(
             f"The subdomains of {entry.host} are no longer covered: --include-subdomains covers them.",
@@ -228,9 +245,7 @@ def check(
         bool,
         typer.Option("--repair", help="Save what can be read into a new file, and keep the damaged one beside it."),
     ] = False,
-    accept_clock: Annotated[
-        bool, typer.Option("--accept-clock", help="Accept the present time as right, after the clock has jumped.")
-    ] = False,
+    accept_clock: AcceptClockOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check the file of the store, and show the hosts that it did not note because a limit was reached.
@@ -241,7 +256,7 @@ def check(
     """
     path = pin_files.store_path(store)
     if accept_clock:
-        with _open(store) as pins:
+        with existing_store(store) as pins:
             pins.accept_clock()
     now = time.time()
     faults = check_file(path, now)
@@ -262,16 +277,9 @@ def check(
     elif not faults:
         say(f"{path} is sound.")
         for refusal in refusals:
-            say(_told(refusal, now))
+            say(_refused(refusal, now))
     if faults:
         finding(None if as_json else "\n        ".join(faults))
-
-
-def _open(store: Path | None) -> PinStore:
-    """The named store. If there is none, it is not made, since the name may be mistyped."""
-    if store is not None and not store.exists():
-        fail(f"there is no pin store at {store}")
-    return PinStore(store)
 
 
 def _pin(text: str) -> Pin:
@@ -297,12 +305,16 @@ def _covered(covering: KnownPinnedHost, store: Path | None) -> str:
     return f": {covering.host} covers its subdomains. To forget that one:  {forget_command(covering.host, store)}"
 
 
+def _see_list(store: Path | None) -> str:
+    return f"; dynpin hosts list{'' if store is None else f' --store {store}'} shows the pinned hosts"
+
+
 def _count(entry: KnownPinnedHost) -> str:
     number = len(entry.pins) + len(entry.certificates)
     return f"{number} {entry.source} pin{'s' if number != 1 else ''}"
 
 
-def _told(refusal: Refusal, now: float) -> str:
+def _refused(refusal: Refusal, now: float) -> str:
     return f"{refusal} ({duration(now - refusal.refused_at)} ago)"
 
 

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.get import StoreOption
-from dynpin.cli.options import CaOption
-from dynpin.cli.printing import say
+from dynpin.cli.get import StoreOption, existing_store
+from dynpin.cli.options import CaOption, JsonOption
+from dynpin.cli.printing import print_json, say
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import ask, list_expires_at, look_at
 from dynpin.clientstore.store import follow as follow_list
@@ -25,21 +25,26 @@ from dynpin.report import rfc3339
 __all__ = ["ListState", "details", "follow", "recover"]
 
 
+SourceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="PLACE",
+        help="Read the list from here now: a folder (on a USB stick, say), or the file of a list of ssl-pinning.",
+        show_default=False,
+    ),
+]
+
+
 def recover(
     host: Annotated[
         str | None,
         typer.Argument(metavar="HOST", help="The host that is locked out; without it, every list of the store."),
     ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="Read the published files from this folder (a USB stick, say); a list of ssl-pinning from this file.",
-            show_default=False,
-        ),
-    ] = None,
+    source: SourceOption = None,
     ca: CaOption = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at the signed list of a host now. Exit code 1 if a list cannot be trusted.
 
@@ -47,27 +52,35 @@ def recover(
 
     Example: dynpin hosts recover www.example.com --from /media/stick
     """
-    if store is not None and not store.exists():
-        fail(f"there is no pin store at {store}")
     if source is not None and not source.exists():
-        fail(f"there is no {source}")
+        fail(f"there is no {source}: check the path of --from")
     from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - `dynpin hosts` starts without it
 
-    with PinStore(store) as pins:
+    with existing_store(store) as pins:
         wanted = _with_root(pins, host)
         if not wanted:
-            finding(f"{host or 'no host'} has noted no recovery root, so no list can change its pins in {pins.path}")
+            if as_json:
+                print_json([])
+            finding(
+                f"{host or 'no host'} has noted no recovery root, so no list can change its pins in {pins.path}. Ask "
+                "its owner whether its new key is right, before you forget the pins"
+            )
 
         pins.database.write(lambda connection: ask(connection, wanted, pins.clock()))
+        done: list[dict[str, object]] = []
         problems: list[str] = []
         for look in [each for each in pins.looks() if each.recovery in wanted.values()]:
             changed = look_at(pins.database, look, pins.clock, source=source, context=tls_context(ca))
             after = next(each for each in pins.looks() if each.recovery == look.recovery)
             text = f"{source or look.recovery.uri}: {after.outcome}"
-            if changed or "is no news" in str(after.outcome):
-                say(text)
-            else:
+            is_trusted = changed or "is no news" in str(after.outcome)
+            done.append({"uri": look.recovery.uri, "trusted": is_trusted, "changed": changed, "outcome": after.outcome})
+            if not is_trusted:
                 problems.append(text)
+            elif not as_json:
+                say(text)
+    if as_json:
+        print_json(done)
     if problems:
         finding("\n        ".join(problems))
 
@@ -103,12 +116,10 @@ def follow(
             show_default=False,
         ),
     ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--from", help="Read it from this folder or file now; later daily from URI.", show_default=False),
-    ] = None,
+    source: SourceOption = None,
     ca: CaOption = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Take the pins of a signed list before the first visit, and look for changes daily.
 
@@ -120,9 +131,9 @@ def follow(
     if trusted is None or (root and key):
         fail("name what you trust: ROOT, the root.json of the list, or --key FILE for a list of ssl-pinning")
     if not trusted.is_file():
-        fail(f"there is no file {trusted}")
+        fail(f"there is no file {trusted}: check the path; the owner of the list has it")
     if source is not None and not source.exists():
-        fail(f"there is no {source}")
+        fail(f"there is no {source}: check the path of --from")
     from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - see above
 
     with PinStore(store) as pins:
@@ -132,9 +143,12 @@ def follow(
         except RecoveryError as error:
             fail(f"{trusted} cannot sign a list: {error}")
         held = sum(entry.origin == uri for entry in pins.each())
+    if as_json:
+        print_json({"uri": uri, "hosts": held, "outcome": look.outcome})
     if not held:
-        finding(f"{uri}: {look.outcome}")
-    say(f"{uri}: {look.outcome}; {held} host{'' if held == 1 else 's'} pinned by it")
+        finding(f"{uri}: {look.outcome}; dynpin looks again later")
+    if not as_json:
+        say(f"{uri}: {look.outcome}; {held} host{'' if held == 1 else 's'} pinned by it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def init(
             show_default=False,
         ),
     ] = None,
-    folder: Annotated[Path, typer.Option("--out", help="The folder to write to.")] = Path(),
+    folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write to.")] = Path(),
     kind: Annotated[
         KeyType | None,
         typer.Option(
@@ -140,7 +140,7 @@ def _of_file(file: Path) -> Seen:
 
 def _of_host(text: str, keys: Path | None, ca: Path | None, timeout: float) -> Seen:
     if "/" in text.removeprefix("https://").rstrip("/") or text.endswith((".pem", ".crt", ".cer")):
-        fail(f"there is no file {text}, and it is not a name of a host")
+        fail(f"there is no file {text}, and it is not a name of a host: give the host's name, or the path of its chain")
     url = https_url(text if "://" in text else f"https://{text}/")
     if is_ip_literal(url.host):
         _no_name(url.host)
@@ -149,7 +149,7 @@ def _of_host(text: str, keys: Path | None, ca: Path | None, timeout: float) -> S
     try:
         seen = look_at_host(url.host, url.port, context, timeout=timeout)
     except OSError as error:
-        fail(f"{url.host} does not resolve: {error.strerror or error}")
+        fail(reason_of(error, f"{url.host} does not resolve"))
     if keys is not None:
         chain = read_chain(keys, str(keys))
         if chain.pins[0] != seen.chain.pins[0]:
@@ -169,7 +169,7 @@ def _hosts(seen: Seen) -> tuple[str, ...]:
     if not names and addresses:
         _no_name(addresses[0])
     if not names:
-        finding(f"the certificate of {seen.chain.label} names no host")
+        finding(f"the certificate of {seen.chain.label} names no host: ask your CA for one with subjectAltName")
     return tuple(dict.fromkeys((seen.host, *names)))
 
 

@@ -43,12 +43,13 @@ def new(
     hosts: Annotated[
         list[str] | None,
         typer.Argument(
+            metavar="HOST",
             help="The host names for the key and its CSR. The default is those of the inventory.",
             show_default=False,
         ),
     ] = None,
-    kind: Annotated[KeyType, typer.Option("--type", help="The type of the key.")] = "ec-p256",
-    folder: Annotated[Path, typer.Option("--out", help="The folder to write to.")] = Path(),
+    kind: Annotated[KeyType, typer.Option("--type", help="The type of the backup key.")] = "ec-p256",
+    folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write to.")] = Path(),
     name: Annotated[
         str | None,
         typer.Option("--name", help="The start of the file names. The default is backup-TYPE.", show_default=False),
@@ -126,7 +127,9 @@ def list_keys(
         print_json({"keys": rows, "missing_backups": list(missing)})
     else:
         _show(rows)
-    no_reserve = [f"{why}: it is not a backup key" for why in reasons if why is not None]
+    no_reserve = [
+        f"{why}: it is not a backup key; dynpin keys new HOST makes one" for why in reasons if why is not None
+    ]
     if missing:
         no_reserve.append(f"no backup for {' and '.join(missing)} keys: dynpin keys new HOST --type … makes one")
     if no_reserve:

@@ -14,7 +14,7 @@ from rich.table import Table
 from dynpin.cli import lab_ca, lab_score, lab_site, proxy
 from dynpin.cli.consoles import text_console
 from dynpin.cli.errors import fail, finding, lacking
-from dynpin.cli.options import JsonOption
+from dynpin.cli.options import JsonOption, ProcessesOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.progress import counting_bar
 from dynpin.cli.written import check_place, save
@@ -33,16 +33,11 @@ _NOT_A_PAGE = "{}: the report is a page: give it a name that ends in .html; a br
 
 AgentOption = Annotated[
     list[str] | None,
-    typer.Option("--agent", help="dynpin, chromium, firefox or wget2; may be given several times.", show_default=False),
+    typer.Option("--agent", help="dynpin, chromium, firefox or wget2. Repeatable.", show_default=False),
 ]
 ScenarioOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--scenario", help="Only this scenario, by name or number; may be given several times.", show_default=False
-    ),
-]
-ProcessesOption = Annotated[
-    int | None, typer.Option("--processes", help="At most how many; as many as processors.", min=1, show_default=False)
+    typer.Option("--scenario", help="Only this scenario, by name or number. Repeatable.", show_default=False),
 ]
 
 
@@ -76,12 +71,14 @@ def run(
     agent: AgentOption = None,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="Draw the timeline into this .svg, .pdf or .png.", show_default=False),
+        typer.Option("--picture", help="Draw it into this .svg, .pdf or .png.", show_default=False),
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
     width: Annotated[
         int | None,
-        typer.Option("--width", help="Of the picture, in pixels (640).", min=340, max=2000, show_default=False),
+        typer.Option(
+            "--width", help="Of the picture, in pixels. The default is 640.", min=340, max=2000, show_default=False
+        ),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="With --all: write the two pages of lab report.", show_default=False)
@@ -134,6 +131,7 @@ def report(
     scenario: ScenarioOption = None,
     agent: AgentOption = None,
     processes: ProcessesOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Play all scenarios, or those that you name, and write two HTML pages about them.
 
@@ -145,7 +143,7 @@ def report(
     if file.suffix.lower() not in (".html", ".htm"):
         fail(_NOT_A_PAGE.format(file))
     chosen = {each.name: each for each in map(_named, scenario)} if scenario else _scenarios()
-    _run_all(list(chosen.values()), agent, processes, file, as_json=False)
+    _run_all(list(chosen.values()), agent, processes, file, as_json=as_json)
 
 
 app.command(name="proxy")(proxy.proxy)

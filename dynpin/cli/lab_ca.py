@@ -9,7 +9,8 @@ import typer
 
 from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.lab_site import practice_name
-from dynpin.cli.printing import say
+from dynpin.cli.options import JsonOption
+from dynpin.cli.printing import print_json, say
 from dynpin.deploy.keys import new_files
 from dynpin.lab.certificates import Authority, KeyPair
 
@@ -18,9 +19,10 @@ __all__ = ["ca"]
 
 def ca(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder to write to; it is created, but not its parents.")
+        Path, typer.Argument(metavar="FOLDER", help="The folder to write to; it is created, but not its parents.")
     ],
     host: Annotated[str, typer.Argument(metavar="HOST", help="The name that the certificate is for.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Make a CA and a certificate from it for HOST, to practise with.
 
@@ -31,7 +33,7 @@ def ca(
     """
     name = practice_name(host)
     if not folder.resolve().parent.is_dir():
-        fail(f"{folder.parent}: no such folder; make it first: only the last folder of DIR is made")
+        fail(f"{folder.parent}: no such folder; make it first: only the last folder of the path is made")
     # Each has its own name, since a client may trust several. RFC 5280: at most 64 characters.
     root = Authority(f"practice CA {folder.resolve().name}"[:64])
     certificate = root.issue(name, KeyPair(f"{name} key", name))
@@ -47,5 +49,9 @@ def ca(
             pass
     except OSError as error:
         fail(reason_of(error))
+    if as_json:
+        names = ("ca", "ca_key", "chain", "key")
+        print_json(dict(zip(names, map(str, files), strict=True)))
+        return
     for file, what in zip(files, told, strict=True):
         say(f"{file!s:<24}  {what}")

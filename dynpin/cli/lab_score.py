@@ -16,7 +16,7 @@ from rich.text import Text
 
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding, lacking
-from dynpin.cli.options import JsonOption
+from dynpin.cli.options import JsonOption, ProcessesOption
 from dynpin.cli.printing import print_json, printable, say
 from dynpin.cli.progress import counting_bar
 from dynpin.cli.written import check_place, save
@@ -38,22 +38,19 @@ def score(
     ] = None,
     refused: Annotated[
         list[int] | None,
-        typer.Option("--refused", metavar="CODE", help="An exit code of the command after a refusal; repeatable."),
+        typer.Option("--refused", metavar="CODE", help="An exit code of the command after a refusal. Repeatable."),
     ] = None,
     forget: Annotated[str, typer.Option("--forget", metavar="COMMAND", help="The command that forgets {host}.")] = "",
     faketime: Annotated[
         bool, typer.Option("--faketime", help="Set the command's clock with the program faketime.")
     ] = False,
     rule: Annotated[
-        list[str] | None, typer.Option("--rule", metavar="ID", help="Test only this rule; repeatable.")
+        list[str] | None, typer.Option("--rule", metavar="ID", help="Test only this rule. Repeatable.")
     ] = None,
     timeout: Annotated[
         float, typer.Option("--timeout", help="Seconds for each visit; then the agent is ended.", min=1.0)
     ] = 20.0,
-    processes: Annotated[
-        int | None,
-        typer.Option("--processes", help="At most how many; as many as processors.", min=1, show_default=False),
-    ] = None,
+    processes: ProcessesOption = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the result as a page.", show_default=False)
     ] = None,
@@ -62,7 +59,7 @@ def score(
         Path | None,
         typer.Option(
             "--export-vectors",
-            metavar="DIR",
+            metavar="FOLDER",
             help="Write the rules as data for other tools, and exit.",
             show_default=False,
         ),
@@ -146,7 +143,7 @@ def _chosen(names: list[str]) -> list[Rule]:
     known = {rule.id: rule for rule in rules()}
     for name in names:
         if name not in known:
-            fail(f"there is no rule {name!r}; dynpin lab score --export-vectors DIR writes them all")
+            fail(f"there is no rule {name!r}; dynpin lab score --export-vectors FOLDER writes them all")
     return [rule for rule in known.values() if not names or rule.id in names]
 
 

@@ -28,10 +28,10 @@ _HOUR = 3600
 def site(
     host: Annotated[str, typer.Argument(metavar="HOST", help="The name of the site.")] = "localhost",
     port: Annotated[
-        int, typer.Option("--port", help="Where the site listens; 0 takes a free port.", min=0, max=65535)
+        int, typer.Option("--port", help="The port to listen on; 0 takes a free one.", min=0, max=65535)
     ] = 8443,
     attacker_port: Annotated[
-        int, typer.Option("--attacker-port", help="Where the attacker listens; 0 takes a free port.", min=0, max=65535)
+        int, typer.Option("--attacker-port", help="The port of the attacker; 0 takes a free one.", min=0, max=65535)
     ] = 8444,
     roots: Annotated[Path, typer.Option("--roots", help="The file to write the two trusted roots to.")] = Path(
         "practice-ca.pem"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 import time
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dynpin.cli.errors import fail, finding
+from dynpin.cli.errors import fail, finding, reason_of
 from dynpin.cli.options import InventoryOption, JsonOption, SarifOption
-from dynpin.cli.printing import print_json
+from dynpin.cli.printing import print_json, say
 from dynpin.cli.site import inventory_of
 from dynpin.deploy.lint import (
     SEVERITIES,
@@ -28,7 +29,7 @@ from dynpin.deploy.lint import (
 from dynpin.deploy.lint import lint as lint_header
 from dynpin.deploy.lint.sarif import sarif
 from dynpin.errors import DynpinError
-from dynpin.header import ENFORCE_NAME
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
 if TYPE_CHECKING:
     # Most headers need no file: then the readers of TOML and certificates are not imported.
@@ -50,7 +51,7 @@ def lint(
     header: Annotated[
         str | None,
         typer.Argument(
-            help="The value of the header; or - for the header lines of a response on stdin "
+            help="The value of the header, or its whole line; or - for the header lines of a response on stdin "
             "(curl -sI … | dynpin lint -); or a HAR file. The default is the header that the inventory makes.",
             show_default=False,
         ),
@@ -101,7 +102,7 @@ def lint(
     try:
         known = Circumstances() if context is None else Circumstances.from_json(_data(context))
     except OSError as error:
-        fail(f"{context}: {error.strerror or error}")
+        fail(reason_of(error, context))
     except ValueError as error:
         fail(f"{context} has no circumstances: {error}")
     now = time.time()
@@ -110,8 +111,8 @@ def lint(
     fields: list[HeaderField] = []
     if holdings is not None:
         known = holdings.circumstances(known)
-        if holdings.told:
-            about = Circumstances(told=holdings.told)
+        if holdings.observed:
+            about = Circumstances(observed=holdings.observed)
             fields.append(HeaderField(holdings.name, ENFORCE_NAME, None, about))
         if header is None and holdings.header is not None:
             header, name = str(holdings.header), holdings.header.name
@@ -167,7 +168,7 @@ def _with_chain(known: Circumstances, file: Path | None, holdings: Holdings | No
     """The circumstances with the chain of a file, or with their own certificates, and the faults of that chain."""
     if file is None and not known.certificates:
         return known
-    from dynpin.deploy.lint.holdings import chain_told  # noqa: PLC0415 - for those who have certificates
+    from dynpin.deploy.lint.holdings import observed_in_chain  # noqa: PLC0415 - for those who have certificates
     from dynpin.middleware.policy import Chain, read_chain, validated_path  # noqa: PLC0415
 
     try:
@@ -184,11 +185,11 @@ def _with_chain(known: Circumstances, file: Path | None, holdings: Holdings | No
     hosts: tuple[str, ...] = () if known.host is None else (known.host,)
     if holdings is not None and not hosts:
         hosts = holdings.inventory.hosts
-    told = (*known.told, *chain_told(chain, hosts, now))
+    observed = (*known.observed, *observed_in_chain(chain, hosts, now))
     if file is None:
-        return replace(known, told=told)
+        return replace(known, observed=observed)
     certificates = tuple(map(ssl.DER_cert_to_PEM_cert, chain.certificates))
-    return replace(known, chain_pins=pins, certificates=certificates, told=told)
+    return replace(known, chain_pins=pins, certificates=certificates, observed=observed)
 
 
 def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderField]:
@@ -196,7 +197,7 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
         try:
             lines = sys.stdin.buffer.read(_LONGEST_HEAD + 1)
         except OSError as error:
-            fail(f"stdin cannot be read: {error.strerror or error}")
+            fail(reason_of(error, "stdin cannot be read"))
         if not lines:
             fail("there is nothing on stdin: - reads header lines, such as those of curl -sI URL")
         if len(lines) > _LONGEST_HEAD:
@@ -204,7 +205,7 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
         # RFC 7230 §3.2.4: the encoding of bytes beyond ASCII is unknown.
         return fields_of_lines(lines.decode("latin-1"), known)
     if header is None:
-        if not (known.paths or known.nodes or known.told):
+        if not (known.paths or known.nodes or known.observed):
             fail(
                 "there is no dynpin.toml in this folder, and no header: give its value in quotes, - for lines on "
                 "stdin, or a HAR file"
@@ -213,12 +214,26 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
         try:
             return fields_of_har(_data(Path(header)), known)
         except OSError as error:
-            fail(f"{header}: {error.strerror or error}")
+            fail(reason_of(error, header))
         except ValueError as error:
             fail(f"{header}: {error}")
     elif header.startswith(("http://", "https://")):
         fail(f"{header} is a URL, not a header: dynpin check {header} looks at what a site sends")
+    elif os.path.isfile(header):  # noqa: PTH113 - a header may be longer than the name of a file
+        fail(f"{header} is a file, not a header: dynpin lint - < {header} reads its header lines")
+    else:
+        name, header = _without_name(header, name)
     return [HeaderField("header", name, header, known)]
+
+
+def _without_name(header: str, name: str) -> tuple[str, str]:
+    """The name and the value of a header; a whole line names the field itself."""
+    named, colon, value = header.partition(":")
+    if not colon or named.strip().lower() not in (ENFORCE_NAME.lower(), REPORT_ONLY_NAME.lower()):
+        return name, header
+    name = field_name(named)
+    say(f"dynpin: read as a line of {name}; the value in a server's configuration is only what follows", err=True)
+    return name, value.strip()
 
 
 def fails(findings: Sequence[Finding], threshold: Threshold) -> bool:

@@ -15,7 +15,7 @@ from typing import IO
 from rich.table import Table
 
 from dynpin.cli.consoles import table_console
-from dynpin.cli.errors import fail
+from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.progress import progress_bar
 from dynpin.deploy.lint import CLASSES, MAX_LINE, Figure, Scan, catalogue
@@ -65,7 +65,7 @@ def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         fail(f"{name}: the compressed data cannot be read after line {result.lines}: {error}")
     except OSError as error:
-        fail(f"{name}: {error.strerror or error}")
+        fail(reason_of(error, name))
     if not result.lines:
         fail(f"{name} holds no line: each is a JSON object with host, status and headers")
     if result.unreadable == result.lines:

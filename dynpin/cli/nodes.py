@@ -48,7 +48,11 @@ def list_command(inventory: InventoryOption = None, as_json: JsonOption = False)
 
 
 @app.command(name="forget")
-def forget_command(name: Annotated[str, typer.Argument(help="The node.")], inventory: InventoryOption = None) -> None:
+def forget_command(
+    name: Annotated[str, typer.Argument(help="The node.")],
+    inventory: InventoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Record that a node is gone. Clients may still hold its headers until max-age has passed.
 
     Example: dynpin nodes forget web-2
@@ -60,7 +64,10 @@ def forget_command(name: Annotated[str, typer.Argument(help="The node.")], inven
         state.change(lambda document, now: document.forget(name, now))
     except DynpinError as error:
         fail(str(error))
-    say(f"node {name} is forgotten; if it still runs, it is back within seconds")
+    if as_json:
+        print_json({"node": name, "forgotten": True})
+    else:
+        say(f"node {name} is forgotten; if it still runs, it is back within seconds")
 
 
 def _state(inventory: Path | None) -> SharedState:

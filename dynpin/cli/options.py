@@ -5,25 +5,33 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dynpin.cli.errors import fail
+from dynpin.cli.errors import fail, reason_of
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "DEFAULT_HISTORY",
     "DEFAULT_INVENTORY",
+    "AcceptClockOption",
+    "AuditOption",
     "CaOption",
     "CapOption",
+    "ExpiresOption",
     "HistoryOption",
     "InventoryOption",
     "JsonOption",
     "NowOption",
     "OptionalHistoryOption",
+    "ProcessesOption",
     "SarifOption",
     "TimeoutOption",
     "cap_of",
+    "context_of",
     "moment",
 ]
 
@@ -37,8 +45,33 @@ SarifOption = Annotated[bool, typer.Option("--sarif", help="Print the findings a
 CaOption = Annotated[
     Path | None, typer.Option("--ca", help="Trust these roots (PEM) and no others.", show_default=False)
 ]
+AuditOption = Annotated[bool, typer.Option("--audit", help="Refuse nothing, and say what would have been refused.")]
+AcceptClockOption = Annotated[
+    bool, typer.Option("--accept-clock", help="Accept the time of this machine's clock as right.")
+]
+# Above a day: a larger number would be an error of the system's.
 TimeoutOption = Annotated[
-    float, typer.Option("--timeout", help="Seconds to wait for each connection and each answer.", min=0.01)
+    float,
+    typer.Option("--timeout", help="Seconds to wait for each connection and each answer.", min=0.01, max=86_400),
+]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        help="How many processes work at once. The default is the number of processors.",
+        min=1,
+        show_default=False,
+    ),
+]
+ExpiresOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--expires",
+        formats=["%Y-%m-%d"],
+        metavar="YYYY-MM-DD",
+        help="The day on which static pins end, UTC.",
+        show_default=False,
+    ),
 ]
 InventoryOption = Annotated[
     Path | None,
@@ -66,6 +99,18 @@ NowOption = Annotated[
 
 
 _YEAR_9000 = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
+
+
+def context_of(ca: Path | None) -> ssl.SSLContext:
+    """A new context that trusts the roots of --ca, or those of the system. A bad file ends the command."""
+    import ssl  # noqa: PLC0415 - most commands open no connection
+
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except ssl.SSLError:
+        fail(f"{ca} holds no roots that can be read: name a file of root certificates in PEM")
+    except OSError as error:
+        fail(reason_of(error, ca))
 
 
 def cap_of(days: int | None) -> int | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail
+from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.errors import UnpinnableKey
@@ -18,7 +18,8 @@ __all__ = ["pin"]
 
 def pin(
     files: Annotated[
-        list[Path], typer.Argument(help="PEM or DER: a certificate or chain, a public or private key, a CSR.")
+        list[Path],
+        typer.Argument(metavar="FILE", help="PEM or DER: a certificate or chain, a public or private key, a CSR."),
     ],
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +38,7 @@ def pin(
         except UnpinnableKey as error:
             refused.append(str(error))
         except OSError as error:
-            refused.append(f"{file}: {error.strerror or error}")
+            refused.append(reason_of(error, file))
     if as_json:
         print_json(pins)
     else:

@@ -16,9 +16,10 @@ from typing import Annotated, Literal, TextIO, cast
 
 import typer
 
-from dynpin.cli.errors import fail, finding
-from dynpin.cli.get import StoreOption
-from dynpin.cli.printing import printable, say
+from dynpin.cli.errors import fail, finding, reason_of
+from dynpin.cli.get import StoreOption, existing_store
+from dynpin.cli.options import ExpiresOption, JsonOption
+from dynpin.cli.printing import print_json, printable, say
 from dynpin.cli.progress import Show, progress_bar
 from dynpin.cli.streams import is_cut_off
 from dynpin.clientstore import PinStore
@@ -40,18 +41,8 @@ from dynpin.clientstore.store.formats import (
 from dynpin.errors import InvalidPinFile
 from dynpin.hosts import KnownPinnedHost, OnExpiry, canonical_host
 
-__all__ = ["ExpiresOption", "OnExpiryOption", "ends", "export_pins", "import_pins", "store_path"]
+__all__ = ["OnExpiryOption", "ends", "export_pins", "import_pins", "store_path"]
 
-ExpiresOption = Annotated[
-    datetime | None,
-    typer.Option(
-        "--expires",
-        formats=["%Y-%m-%d"],
-        metavar="YYYY-MM-DD",
-        help="The day on which static pins end, UTC.",
-        show_default=False,
-    ),
-]
 OnExpiryOption = Annotated[
     OnExpiry | None,
     typer.Option(
@@ -96,6 +87,7 @@ def import_pins(
     expires: ExpiresOption = None,
     on_expiry: OnExpiryOption = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Import pins: wget2's pin file, JSON, JSON lines, CSV, TOML, or Chromium's list. A bad file changes nothing.
 
@@ -116,7 +108,10 @@ def import_pins(
         except InvalidPinFile as error:
             fail(f"{name}: {error}")
     left = reading.count - taken
-    typer.echo(
+    if as_json:
+        print_json({"imported": taken, "not_taken": left})
+        return
+    say(
         f"{taken} host{'s' if taken != 1 else ''} imported"
         + (f", {left} not taken: expired, or older than what is there" if left else "")
     )
@@ -136,11 +131,9 @@ def export_pins(
 
     Example: dynpin hosts export --format json --out pins.json
     """
-    if store is not None and not store.exists():
-        fail(f"there is no pin store at {store}")
     names = sorted(map(canonical_host, hosts or ()))
     missing: list[str] = []
-    with PinStore(store) as pins, progress_bar(is_wanted=output is not None or not sys.stdout.isatty()) as show:
+    with existing_store(store) as pins, progress_bar(is_wanted=output is not None or not sys.stdout.isatty()) as show:
         entries = _own(pins, names, missing) if names else pins.each()
         entries = _shown(entries, len(pins) if sys.stderr.isatty() else None, show)
         pieces = _WRITERS[form](_telling(entries) if form == "wget2" else entries)
@@ -150,7 +143,7 @@ def export_pins(
             with _replaced(output) as file:
                 file.writelines(pieces)
     if missing:
-        finding(f"there are no pins of {', '.join(missing)}")
+        finding(f"{pins.path} has no pins of {', '.join(missing)}; dynpin hosts list shows the pinned hosts")
 
 
 def ends(expires: datetime | None, on_expiry: OnExpiry | None) -> float | None:
@@ -174,7 +167,7 @@ def _opened(file: str) -> Generator[io.TextIOWrapper[io.BufferedReader[io.FileIO
     try:
         binary = io.BufferedReader(io.FileIO(os.dup(0) if file == "-" else file), _BEGINNING)
     except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror}. Check its name and its permissions; - reads stdin")
+        fail(f"{reason_of(error, f'{file} cannot be read')}; - reads stdin")
     with io.TextIOWrapper(binary, encoding="utf-8-sig") as text:
         try:
             yield text
@@ -327,7 +320,7 @@ def _replaced(output: Path) -> Generator[TextIO, None, None]:
     try:
         new = beside.open("x", encoding="utf-8", newline="\n")
     except OSError as error:
-        fail(f"{output} cannot be written: {error.strerror}")
+        fail(reason_of(error, f"{output} cannot be written"))
     try:
         with new:
             yield new

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +13,7 @@ from platformdirs import user_data_path
 
 from dynpin.cli.errors import fail, lacking
 from dynpin.cli.get import StoreOption
+from dynpin.cli.options import context_of
 from dynpin.cli.printing import say
 from dynpin.clientstore import PinStore
 from dynpin.pins import Pin
@@ -31,6 +31,7 @@ def proxy(
         Path | None,
         typer.Option(
             "--ca-dir",
+            metavar="FOLDER",
             help="The folder of the proxy's own authority. The default is one in your data folder.",
         ),
     ] = None,
@@ -80,7 +81,9 @@ def proxy(
         _welcome(f"{f'[{address}]' if ':' in address else address}:{at}", pins, folder / AUTHORITY)
 
     with PinStore(store) as pins, resolved_names(answers):
-        addon = PinningAddon(pins, private_roots=private_roots, reporter=report, context=_roots(upstream_ca))
+        # The context verifies an https report-uri. The file is read now, so that a bad one ends the command.
+        context = context_of(upstream_ca)
+        addon = PinningAddon(pins, private_roots=private_roots, reporter=report, context=context)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(
                 serve(
@@ -100,14 +103,6 @@ def _address(text: str) -> tuple[str, int]:
     if not separator or not host or not port.isdecimal() or int(port) > 65_535:
         fail(f"--listen is HOST:PORT, such as 127.0.0.1:8080, not {text!r}")
     return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _roots(file: Path | None) -> ssl.SSLContext:
-    """The roots that verify an https report-uri. The file is read now, so that a bad one ends the command."""
-    try:
-        return ssl.create_default_context(cafile=file)
-    except (OSError, ssl.SSLError) as error:
-        fail(f"{file} holds no roots that can be trusted: {error}")
 
 
 def _log_to_stderr() -> None:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.options import JsonOption, NowOption, moment
+from dynpin.cli.options import AcceptClockOption, JsonOption, NowOption, moment
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.recovery_publish import catch_up, publish, refresh, status
 from dynpin.cli.recovery_shared import (
     DEFAULT_FOLDER,
-    ClockOption,
     FolderOption,
     KeysOption,
     PublishedOption,
+    errors_end,
     inside,
     refuse_clock,
     signers_of,
-    told,
 )
 from dynpin.deploy.recovery import (
     OFFLINE,
@@ -79,7 +79,7 @@ def init(
 
     Example: dynpin recovery init --threshold 2 --of 3
     """
-    with told():
+    with errors_end():
         made = create(folder, threshold=threshold, of=of, passphrase=passphrase(passphrase_file), now=moment(now))
         root = made.recovery("https://example.invalid/").root_text
     files = sorted(made.keys.iterdir())
@@ -112,6 +112,7 @@ def sign(
         Path | None,
         typer.Option(
             "--with",
+            metavar="FOLDER",
             help="Another copy of the folder: its signatures for the pending files are added.",
             show_default=False,
         ),
@@ -119,11 +120,18 @@ def sign(
     published: PublishedOption = None,
     replace: Annotated[bool, typer.Option("--replace", help="Drop another pending list with its signatures.")] = False,
     above: Annotated[
-        int, typer.Option("--above", help="Give the list a version above this one, which a thief has signed.", min=0)
+        int,
+        typer.Option(
+            "--above",
+            metavar="VERSION",
+            help="Give the list a version above this one, which a thief has signed.",
+            min=0,
+        ),
     ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    clock_is_right: ClockOption = False,
+    accept_clock: AcceptClockOption = False,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Sign a new list: it shows the changes, and asks. If more signatures are needed, the list waits for them.
 
@@ -132,28 +140,32 @@ def sign(
 
     Example: dynpin recovery sign dynpin.toml
     """
-    with told():
+    with errors_end():
         repository = Repository(folder)
         place = published or repository.published_to
         if place is not None:
             compare(repository, place)
-        at = refuse_clock(repository, now, is_right=clock_is_right)
+        at = refuse_clock(repository, now, is_right=accept_clock)
         merged = 0 if other is None else repository.merge(Repository(other))
         pins = _list_of(sources, at) if sources else None
         changes = repository.changes(pins)
         if changes:
-            _ask(changes, yes=yes)
+            _ask(changes, yes=yes, err=as_json)
         if pins is not None:
             repository.propose(pins, now=at, replace=replace, above=above)
         added = repository.add_signatures(signers_of(repository, keys, passphrase_file, of=OFFLINE))
         waiting = repository.pending()
     if not waiting:
         fail("nothing waits for signatures: name the dynpin.toml files for the list")
-    for each in waiting:
-        say(str(each))
+    if as_json:
+        print_json({"changes": changes, "pending": [asdict(each) for each in waiting]})
+    else:
+        for each in waiting:
+            say(str(each))
     if not added and not merged and any(each.missing for each in waiting):
         finding("none of these keys adds a signature: name the files of others with --key")
-    _say_next(repository)
+    if not as_json:
+        _say_next(repository)
 
 
 def _list_of(sources: list[Path], now: float) -> PinList:
@@ -170,13 +182,13 @@ def _list_of(sources: list[Path], now: float) -> PinList:
     return PinList(hosts)
 
 
-def _ask(changes: list[str], *, yes: bool) -> None:
+def _ask(changes: list[str], *, yes: bool, err: bool) -> None:
     for line in changes:
-        say(line)
+        say(line, err=err)
     if not yes:
         if not sys.stdin.isatty():
             fail("there is no terminal to ask at: read the changes above, and give --yes")
-        if not typer.confirm("Sign this?"):
+        if not typer.confirm("Sign this?", err=err):
             fail("nothing was signed")
 
 
@@ -206,18 +218,17 @@ def rotate_keys(
     folder: FolderOption = DEFAULT_FOLDER,
     threshold: Annotated[
         int | None,
-        typer.Option(
-            "--threshold", help="How many keys must sign a root, or a list; as before.", min=1, show_default=False
-        ),
+        typer.Option("--threshold", help="How many keys must sign a root, or a list.", min=1, show_default="as before"),
     ] = None,
     of: Annotated[
-        int | None, typer.Option("--of", help="How many keys there are for each; as before.", min=1, show_default=False)
+        int | None, typer.Option("--of", help="How many keys there are for each.", min=1, show_default="as before")
     ] = None,
     keys: KeysOption = None,
     passphrase_file: PassphraseFileOption = None,
     published: PublishedOption = None,
-    clock_is_right: ClockOption = False,
+    accept_clock: AcceptClockOption = False,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Replace keys, stolen or lost ones first: it makes a new root, which the old root's keys must sign.
 
@@ -229,17 +240,20 @@ def rotate_keys(
     if unknown:
         fail(f"{unknown[0]} is not a role; there are {', '.join(ROLES)}")
     roles = parts or [*ROLES]
-    with told():
+    with errors_end():
         repository = Repository(folder)
         place = published or repository.published_to
         if place is not None:
             compare(repository, place, replaced=roles)
-        at = refuse_clock(repository, now, is_right=clock_is_right)
+        at = refuse_clock(repository, now, is_right=accept_clock)
         before = repository.root().signed.roles
         old = signers_of(repository, keys, passphrase_file, of=OFFLINE)
         secret = passphrase(passphrase_file) if {*OFFLINE} & {*roles} else b""
         files = repository.propose_keys(roles, threshold=threshold, of=of, passphrase=secret, now=at, signers=old)
         coming, waiting = repository.waiting.coming_root(), repository.pending()
+    if as_json:
+        print_json({"keys": [str(file) for file in files], "pending": [asdict(each) for each in waiting]})
+        return
     for file in files:
         _say_key(file)
     for role in roles:

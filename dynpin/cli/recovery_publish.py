@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.errors import finding
-from dynpin.cli.options import JsonOption, NowOption, moment
+from dynpin.cli.options import AcceptClockOption, JsonOption, NowOption, moment
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.recovery_shared import (
     DEFAULT_FOLDER,
-    ClockOption,
     FolderOption,
     KeysOption,
+    errors_end,
     inside,
     refuse_clock,
     signers_of,
-    told,
 )
 from dynpin.deploy import recovery as signed_lists
 from dynpin.deploy.recovery import (
@@ -53,8 +52,9 @@ def publish(
     target: TargetArgument,
     folder: FolderOption = DEFAULT_FOLDER,
     keys: KeysOption = None,
-    clock_is_right: ClockOption = False,
+    accept_clock: AcceptClockOption = False,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the static files that clients read. Any web server, CDN or USB stick will do; none need be trusted.
 
@@ -62,25 +62,30 @@ def publish(
 
     Example: dynpin recovery publish /var/www/recovery
     """
-    with told():
+    with errors_end():
         repository = Repository(folder)
         above = compare(repository, target)
         if repository.pending() or repository.files.faults():
-            at = refuse_clock(repository, now, is_right=clock_is_right)
+            at = refuse_clock(repository, now, is_right=accept_clock)
             complete(repository, signers_of(repository, keys, None, of=ONLINE), now=at, above=above)
         changed = signed_lists.publish(repository, target)
         signed = repository.signed()
-    say(f"{target}: {len(changed)} file{'' if len(changed) == 1 else 's'} written")
+    problems = [each.problem for each in expiries(signed, moment(now)) if each.problem is not None]
+    if as_json:
+        print_json({"folder": str(target), "written": changed, "problems": problems})
+    else:
+        say(f"{target}: {len(changed)} file{'' if len(changed) == 1 else 's'} written")
     _say_closed(target)
-    _end_with([each.problem for each in expiries(signed, moment(now)) if each.problem is not None])
+    _end_with(problems)
 
 
 def refresh(
     target: OptionalTargetArgument = None,
     folder: FolderOption = DEFAULT_FOLDER,
     keys: KeysOption = None,
-    clock_is_right: ClockOption = False,
+    accept_clock: AcceptClockOption = False,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Sign a new timestamp that confirms the list, for cron. It needs only the key of timestamp.
 
@@ -88,36 +93,45 @@ def refresh(
 
     Example: dynpin recovery refresh /var/www/recovery
     """
-    with told():
+    with errors_end():
         repository = Repository(folder)
         place = target or repository.published_to
         above = 0 if place is None else compare(repository, place)
-        at = refuse_clock(repository, now, is_right=clock_is_right)
+        at = refuse_clock(repository, now, is_right=accept_clock)
         signed_lists.refresh(repository, signers_of(repository, keys, None, of=ONLINE), now=at, above=above)
         if target is not None:
             signed_lists.publish(repository, target)
         signed = repository.signed()
-    say(f"the timestamp is good until {rfc3339(signed['timestamp'].expires.timestamp())}")
+    until = rfc3339(signed["timestamp"].expires.timestamp())
+    problems = [each.problem for each in expiries(signed, at) if each.problem is not None]
+    if as_json:
+        print_json({"timestamp_expires_at": until, "problems": problems})
+    else:
+        say(f"the timestamp is good until {until}")
     if target is not None:
         _say_closed(target)
-    _end_with([each.problem for each in expiries(signed, at) if each.problem is not None])
+    _end_with(problems)
 
 
-def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER) -> None:
+def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER, as_json: JsonOption = False) -> None:
     """Copy what is published: for a folder from a backup, and after two copies of it have signed.
 
     Only files that the keys have signed are copied. Replaced files are moved to the folder superseded.
 
     Example: dynpin recovery catch-up /var/www/recovery
     """
-    with told():
+    with errors_end():
         repository = Repository(folder)
         taken = signed_lists.catch_up(repository, target)
+        must_publish = bool(repository.pending() or repository.files.faults())
+    if as_json:
+        print_json({"copied": taken, "must_publish": must_publish})
+        return
     for file in taken:
         say(f"{file} was copied")
     if not taken:
         say(f"{target} has nothing that {folder} lacks")
-    if repository.pending() or repository.files.faults():
+    if must_publish:
         say(f"\nNext: dynpin recovery publish {target}{inside(folder)}")
 
 
@@ -135,7 +149,7 @@ def status(
     Example: dynpin recovery status /var/www/recovery
     """
     at = moment(now)
-    with told():
+    with errors_end():
         repository = Repository(folder)
         place = target or repository.published_to
         root, ends, pins = repository.root().signed, expiries(repository.signed(), at), repository.pins()

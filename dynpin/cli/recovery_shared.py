@@ -25,30 +25,27 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_FOLDER",
-    "ClockOption",
     "FolderOption",
     "KeysOption",
     "PublishedOption",
+    "errors_end",
     "inside",
     "refuse_clock",
     "signers_of",
-    "told",
 ]
 
-FolderOption = Annotated[Path, typer.Option("--in", help="The folder of keys and signed files.")]
+FolderOption = Annotated[Path, typer.Option("--in", metavar="FOLDER", help="The folder of keys and signed files.")]
 KeysOption = Annotated[
     list[Path] | None,
     typer.Option(
-        "--key", help="A private half. May be repeated. The default is those in the folder keys.", show_default=False
+        "--key", help="A private half. Repeatable. The default is those in the folder keys.", show_default=False
     ),
-]
-ClockOption = Annotated[
-    bool, typer.Option("--clock-is-right", help="Sign even if the last signature has another time than the clock.")
 ]
 PublishedOption = Annotated[
     Path | None,
     typer.Option(
         "--published",
+        metavar="FOLDER",
         help="The folder that is served: nothing is signed that contradicts it. The default is the one that was "
         "published to last, if this machine has it.",
         show_default=False,
@@ -63,7 +60,7 @@ def inside(folder: Path) -> str:
 
 
 @contextmanager
-def told() -> Generator[None]:
+def errors_end() -> Generator[None]:
     """End the command if the block fails: 1 if it refused to harm clients, 2 for any other error."""
     try:
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 import time
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +12,10 @@ from rich.table import Table
 
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.get import StoreOption
-from dynpin.cli.options import CaOption, JsonOption
+from dynpin.cli.get import StoreOption, existing_store
+from dynpin.cli.options import CaOption, JsonOption, context_of
 from dynpin.cli.printing import print_json, say
-from dynpin.clientstore import Delivery, PinStore, QueuedReport, ReportQueue
+from dynpin.clientstore import Delivery, QueuedReport, ReportQueue
 from dynpin.durations import duration
 from dynpin.report import rfc3339
 
@@ -38,7 +37,7 @@ def list_reports(store: StoreOption = None, as_json: JsonOption = False) -> None
 
     Example: dynpin reports list
     """
-    with PinStore(store) as pins:
+    with existing_store(store) as pins:
         reports = ReportQueue(pins, background=False).reports()
     if as_json:
         print_json([_describe(report) for report in reports])
@@ -66,11 +65,8 @@ def send(
 
     Example: dynpin reports send --ca company-ca.pem
     """
-    try:
-        context = None if ca is None else ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError) as error:
-        fail(f"{ca} holds no roots that can be trusted: {error}")
-    with PinStore(store) as pins:
+    context = None if ca is None else context_of(ca)
+    with existing_store(store) as pins:
         deliveries = ReportQueue(pins, context=context, background=False).send(early=True)
     if as_json:
         print_json([_outcome(delivery) for delivery in deliveries])
@@ -85,9 +81,12 @@ def send(
 
 @app.command()
 def drop(
-    ids: Annotated[list[int] | None, typer.Argument(help="The numbers of the reports, as `list` shows them.")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Argument(metavar="ID", help="The numbers of the reports, as `list` shows them.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Delete all reports.")] = False,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete reports without sending them. The exit code is 1 if there is no report with a number.
 
@@ -95,14 +94,16 @@ def drop(
     """
     if bool(ids) == everything:
         fail("name the reports to drop, or say --all")
-    with PinStore(store) as pins:
+    with existing_store(store) as pins:
         queue = ReportQueue(pins, background=False)
         missing = [number for number in ids or () if not queue.drop(number)]
         dropped = queue.drop() if everything else len(ids or ()) - len(missing)
-    if dropped or everything:
+    if as_json:
+        print_json({"dropped": dropped, "missing": missing})
+    elif dropped or everything:
         say(f"{dropped} dropped")
     if missing:
-        finding(f"there is no report {', '.join(map(str, missing))}")
+        finding(f"{pins.path} has no report {', '.join(map(str, missing))}; dynpin reports list shows the reports")
 
 
 def _state(report: QueuedReport, now: float) -> str:

@@ -67,7 +67,7 @@ __all__ = ["app"]
 app = typer.Typer(help="Replace a pinned key without locking anybody out.", no_args_is_help=True)
 app.command(name="record")(record)
 
-SvgOption = Annotated[Path | None, typer.Option("--svg", help="Draw the timeline into this file.", show_default=False)]
+PictureOption = Annotated[Path | None, typer.Option("--picture", help="Draw it into this .svg.", show_default=False)]
 
 
 @app.command(name="status")
@@ -76,14 +76,14 @@ def status_command(
     history: HistoryOption = DEFAULT_HISTORY,
     cap: CapOption = None,
     now: NowOption = None,
-    picture: SvgOption = None,
+    picture: PictureOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the state of the rotation, what clients may hold, and what is next.
 
     The exit code is 1 if clients are locked out, or if the history and the inventory disagree.
 
-    Example: dynpin rotate status --svg rotation.svg
+    Example: dynpin rotate status --picture rotation.svg
     """
     at = moment(now)
     site = inventory_beside(inventory, history)
@@ -107,7 +107,9 @@ def status_command(
 
 @app.command(name="plan")
 def plan_command(
-    to: Annotated[str, typer.Option("--to", help="The new key: a pin, a certificate, CSR or public key.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="KEY", help="The new key: a pin, a certificate, CSR or public key.")
+    ],
     backup: Annotated[
         list[str] | None, typer.Option("--backup", help="A backup key for afterwards. Repeatable.")
     ] = None,
@@ -118,7 +120,7 @@ def plan_command(
     history: HistoryOption = DEFAULT_HISTORY,
     cap: CapOption = None,
     now: NowOption = None,
-    picture: SvgOption = None,
+    picture: PictureOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Plan the rotation to a new key: what to send, when to deploy, when to drop the old pin.

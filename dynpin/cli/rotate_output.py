@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynpin.cli.errors import fail, finding
+from dynpin.cli.errors import fail, finding, reason_of
 from dynpin.cli.printing import say
 from dynpin.deploy.rotation import Held, History, Missing, Status, Step
 from dynpin.deploy.rotation.gantt import svg, terminal, timeline
@@ -85,7 +85,7 @@ def draw(path: Path | None, history: History, now: float, steps: Sequence[Step],
     try:
         path.write_text(svg(timeline(history, now, steps, max_max_age=max_max_age)), encoding="utf-8")
     except OSError as error:
-        fail(f"{path}: {error.strerror or error}")
+        fail(reason_of(error, path))
 
 
 def end_with(locked_out: Sequence[Held], disagreements: Sequence[Missing]) -> None:

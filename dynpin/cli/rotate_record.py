@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from dynpin.cli.errors import fail
+from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import DEFAULT_HISTORY, HistoryOption, InventoryOption, JsonOption, NowOption, moment
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_output import end_with, status_as_json
@@ -168,7 +168,7 @@ def repair(
     try:
         kept, aside = where.repair(edit)
     except OSError as error:
-        fail(f"{where} cannot be repaired, and is as it was: {error.strerror or error}")
+        fail(reason_of(error, f"{where} cannot be repaired, and is as it was"))
     except (DynpinError, ValueError) as error:
         fail(str(error))
     saved = found[-1]
@@ -238,7 +238,10 @@ def _refuse_other_host(history: History, host: str | None, served: Served) -> No
     if host is not None and _begun(host, Path()).host != history.host:
         fail(f"this is the history of {history.host}, not of {host}: name another file with --history")
     if served.hosts and not covers(served.hosts, history.host):
-        fail(f"this is the history of {history.host}, and {served.source} is for {', '.join(served.hosts)}")
+        fail(
+            f"this is the history of {history.host}, and {served.source} is for {', '.join(served.hosts)}: name the "
+            "files of one site"
+        )
 
 
 def _refuse_without_backup(history: History, served: Served, site: Inventory | None) -> None:

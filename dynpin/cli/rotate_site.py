@@ -119,7 +119,7 @@ def _read(kept: KeptHistory, *, in_emergency: bool = False) -> History:
     except FileNotFoundError:
         fail(_absent(kept))
     except OSError as error:
-        fail(f"{kept}: {error.strerror or error}")
+        fail(reason_of(error, kept))
     except DynpinError as error:
         if not in_emergency:
             fail(str(error))
@@ -174,7 +174,7 @@ def change(kept: KeptHistory, edit: Callable[[History], History], begin: History
     try:
         return kept.change(edited)
     except OSError as error:
-        fail(f"{kept} cannot be written, and nothing is recorded: {error.strerror or error}")
+        fail(reason_of(error, f"{kept} cannot be written, and nothing is recorded"))
     except PolicyError as error:
         fail(f"nothing is recorded: {error}")
 
@@ -202,7 +202,7 @@ def nodes_seen(site: Inventory | None, url: str | None, host: str, ca: Path | No
     text = url or host
     asked, port, target = https_url(text if "://" in text else f"https://{text}")
     if asked != host:
-        fail(f"{asked} is not the host of this history, which is {host}")
+        fail(f"{asked} is not the host of this history, which is {host}: name the history of that site with --history")
     from dynpin.deploy.nodes import look_at_node, nodes_of  # noqa: PLC0415 - the network, for --verify
     from dynpin.deploy.parallel import all_of  # noqa: PLC0415
     from dynpin.deploy.reach import CannotReach, tls_context  # noqa: PLC0415

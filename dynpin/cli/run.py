@@ -15,6 +15,7 @@ import typer
 
 from dynpin.cli.errors import fail
 from dynpin.cli.get import StoreOption, open_store
+from dynpin.cli.options import AuditOption
 from dynpin.cli.printing import say
 from dynpin.clientstore.injection import environment_for
 
@@ -47,9 +48,7 @@ class _Program(NamedTuple):
 def run(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The program and its arguments.")],
     store: StoreOption = None,
-    audit: Annotated[
-        bool, typer.Option("--audit", help="Refuse nothing: say on stderr what would have been refused.")
-    ] = False,
+    audit: AuditOption = False,
     no_reports: Annotated[bool, typer.Option("--no-reports", help="Send no violation reports.")] = False,
 ) -> None:
     """Start a Python program, and check its TLS connections, and those of its Python children, against the pins.
@@ -86,7 +85,9 @@ def _program(path: str, command: list[str]) -> _Program:
     if line and _is(_PYTHON, line[0]):
         python = shutil.which(line[0])
         if python is None:
-            fail(f"{path} is to be run by {line[0]}, which is not there")
+            fail(
+                f"{path} is to be run by {line[0]}, which is not there; install it, or correct the first line of {path}"
+            )
         return _Program(python, _options(name, line[1:]))
     if not line or not _is(_SHELL, line[0]):
         fail(f"{command[0]} is not a Python program, so its connections cannot be checked against the pins; {_PROXY}")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dynpin.cli.errors import fail, lacking
-from dynpin.cli.options import JsonOption
+from dynpin.cli.errors import fail, lacking, reason_of
+from dynpin.cli.options import JsonOption, ProcessesOption
 from dynpin.cli.progress import Advance, counting_bar
 from dynpin.cli.simulate_output import Form, print_advice, print_outcomes
 from dynpin.cli.written import check_place, save
@@ -43,10 +43,15 @@ def simulate(
     ] = None,
     max_age: Annotated[
         list[str] | None,
-        typer.Option("--max-age", help='A policy, such as "30 days"; may be given several times.', show_default=False),
+        typer.Option(
+            "--max-age", metavar="LENGTH", help='A policy, such as "30 days". Repeatable.', show_default=False
+        ),
     ] = None,
     backups: Annotated[
-        int | None, typer.Option("--backups", help="The Backup Pins of each (1).", min=0, max=16, show_default=False)
+        int | None,
+        typer.Option(
+            "--backups", help="How many Backup Pins each has. The default is 1.", min=0, max=16, show_default=False
+        ),
     ] = None,
     population: Annotated[
         str | None,
@@ -72,7 +77,9 @@ def simulate(
     ] = None,
     share: Annotated[
         float | None,
-        typer.Option("--share", help="The share of clients that the attack reaches (1).", show_default=False),
+        typer.Option(
+            "--share", help="The share of clients that the attack reaches. The default is 1.", show_default=False
+        ),
     ] = None,
     recovery: Annotated[
         str | None,
@@ -84,17 +91,17 @@ def simulate(
         ),
     ] = None,
     clients: Annotated[
-        int | None, typer.Option("--clients", help="How many clients (100000).", show_default=False)
+        int | None, typer.Option("--clients", help="How many clients. The default is 100000.", show_default=False)
     ] = None,
-    days: Annotated[float | None, typer.Option("--days", help="For how many days (365).", show_default=False)] = None,
+    days: Annotated[
+        float | None, typer.Option("--days", help="For how many days. The default is 365.", show_default=False)
+    ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="The same seed gives the same visits (1).", show_default=False)
-    ] = None,
-    processes: Annotated[
         int | None,
-        typer.Option("--processes", help="At most how many; the numbers are the same.", min=1, show_default=False),
+        typer.Option("--seed", help="The same seed gives the same visits. The default is 1.", show_default=False),
     ] = None,
-    plot: Annotated[
+    processes: ProcessesOption = None,
+    picture: Annotated[
         Path | None, typer.Option("--plot", help="Draw the curves into this .svg or .png.", show_default=False)
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
@@ -111,7 +118,7 @@ def simulate(
 
     Example: dynpin simulate --max-age "30 days" --backups 1 --loss 100
     """
-    for module in ("numpy",) if plot is None else ("numpy", "matplotlib"):
+    for module in ("numpy",) if picture is None else ("numpy", "matplotlib"):
         if find_spec(module) is None:
             lacking("this", module, "simulate")
     if example:
@@ -124,22 +131,22 @@ def simulate(
     played = _played(max_age, backups, population) | _happening(loss, rotation, attack, share)
     if recovery is not None:
         played["recovery"] = {"signed_after": recovery}
-    study = _study(file, played, _given(clients=clients, days=days, seed=seed), advise=advise)
-    form = None if plot is None else _form(plot)
+    study = _study(file, played, _typed(clients=clients, days=days, seed=seed), advise=advise)
+    form = None if picture is None else _form(picture)
     if advise:
         advice = _advised(study, processes)
         print_advice(study, advice, _output(as_json=as_json, as_csv=as_csv))
-        if plot is not None and form is not None:
+        if picture is not None and form is not None:
             from dynpin.lab.simulation.advice_picture import draw_advice  # noqa: PLC0415 - matplotlib takes a while
 
-            save(plot, draw_advice(study, advice, form, dark=dark))
+            save(picture, draw_advice(study, advice, form, dark=dark))
     else:
         outcomes = _outcomes(study, processes)
         print_outcomes(study, outcomes, _output(as_json=as_json, as_csv=as_csv))
-        if plot is not None and form is not None:
-            from dynpin.lab.simulation.picture import draw  # noqa: PLC0415 - matplotlib takes a while
+        if picture is not None and form is not None:
+            from dynpin.lab.simulation.curves import draw  # noqa: PLC0415 - matplotlib takes a while
 
-            save(plot, draw(study, outcomes, form, dark=dark))
+            save(picture, draw(study, outcomes, form, dark=dark))
 
 
 def _output(*, as_json: bool, as_csv: bool) -> Form:
@@ -160,7 +167,7 @@ def _study(file: Path | None, played: Mapping[str, object], size: Mapping[str, o
         # Without a policy of the user's there is none to compare.
         return study if "policy" in played else replace(study, policies=()) if advise else study
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
+        fail(reason_of(error))
     except InvalidStudy as error:
         fail(_as_typed(str(error), size, by_options=file is None))
 
@@ -174,21 +181,21 @@ def _as_typed(refusal: str, size: Mapping[str, object], *, by_options: bool) -> 
     return refusal
 
 
-def _given(**values: object) -> dict[str, object]:
+def _typed(**values: object) -> dict[str, object]:
     return {key: value for key, value in values.items() if value is not None}
 
 
 def _played(max_age: list[str] | None, backups: int | None, population: str | None) -> dict[str, object]:
-    from dynpin.lab.simulation.reading import seconds  # noqa: PLC0415 - the command line starts without it
+    from dynpin.lab.simulation.study_table import seconds  # noqa: PLC0415 - the command line starts without it
 
-    found = _given(population=None if population is None else population.replace("-", " "))
+    found = _typed(population=None if population is None else population.replace("-", " "))
     for age in max_age or ():
         try:
             seconds(age)
         except ValueError as error:
             fail(f"--max-age {error}")
     if max_age or backups is not None:
-        found["policy"] = [_given(max_age=age, backups=backups) for age in max_age or ["30 days"]]
+        found["policy"] = [_typed(max_age=age, backups=backups) for age in max_age or ["30 days"]]
     return found
 
 
@@ -199,7 +206,7 @@ def _happening(
     if attack is not None:
         begins, _, ends = attack.partition(":")
         try:
-            events.append({"kind": "attack", "from": float(begins), "until": float(ends)} | _given(share=share))
+            events.append({"kind": "attack", "from": float(begins), "until": float(ends)} | _typed(share=share))
         except ValueError:
             fail(f"--attack {attack}: give its first and last day, such as 90:120")
     elif share is not None:
@@ -211,12 +218,12 @@ def _happening(
     return {"event": events} if events else {}
 
 
-def _form(plot: Path) -> Literal["svg", "png"]:
+def _form(picture: Path) -> Literal["svg", "png"]:
     # Checked before the clients are played, which may take a while.
-    suffix = plot.suffix.lower()
+    suffix = picture.suffix.lower()
     if suffix not in (".svg", ".png"):
-        fail(f"--plot {plot}: pictures are .svg or .png")
-    check_place(plot)
+        fail(f"--plot {picture}: pictures are .svg or .png")
+    check_place(picture)
     return "svg" if suffix == ".svg" else "png"
 
 

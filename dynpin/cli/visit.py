@@ -12,8 +12,9 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from dynpin._version import __version__
-from dynpin.cli.errors import fail
+from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.get import open_store
+from dynpin.cli.options import context_of
 from dynpin.cli.urls import HttpsURL, host_name
 from dynpin.clientstore import peer_of
 from dynpin.clientstore.http_client import PinnedHTTPSConnection
@@ -79,7 +80,7 @@ def visit(
         timeout: how long to wait for each step, in seconds.
     """
     violations: list[PinValidationError] = []
-    context = _context(roots)
+    context = context_of(roots)
     proxy = _proxy(url)
     with open_store(store) as pins:
         connection = PinnedHTTPSConnection(
@@ -106,8 +107,7 @@ def visit(
             fail(f"{url.host} port {url.port} shows a certificate that is not valid: {error.verify_message}{hint}")
         except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
             by = "" if proxy is None else f" through the proxy {proxy.host} port {proxy.port}"
-            why = getattr(error, "strerror", None) or error
-            fail(f"{url.host} port {url.port} gave no answer{by}: {why}")
+            fail(reason_of(error, f"{url.host} port {url.port} gave no answer{by}"))
         finally:
             connection.close()
         status = f"{response.status} {response.reason}"
@@ -142,7 +142,7 @@ def _proxy(url: HttpsURL) -> _Proxy | None:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         host, port = parts.hostname, parts.port or 80
     except ValueError:
-        fail("HTTPS_PROXY is not a URL")
+        fail("HTTPS_PROXY is not a URL: write http://HOST:PORT")
     if parts.scheme == "http" and host is None:
         fail("HTTPS_PROXY names no host: it is http://HOST:PORT")
     if parts.scheme != "http" or host is None:
@@ -153,10 +153,3 @@ def _proxy(url: HttpsURL) -> _Proxy | None:
         told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = f"Basic {base64.b64encode(told.encode()).decode()}"
     return _Proxy(host, port, headers)
-
-
-def _context(roots: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=roots)
-    except (OSError, ssl.SSLError) as error:
-        fail(f"{roots} holds no roots that can be trusted: {error.strerror or error}")

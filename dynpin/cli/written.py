@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dynpin.cli.errors import fail
+from dynpin.cli.errors import fail, reason_of
 
 __all__ = ["check_place", "save"]
 
@@ -30,4 +30,4 @@ def save(file: Path, content: str | bytes) -> None:
     try:
         file.write_bytes(content.encode(errors="replace") if isinstance(content, str) else content)
     except OSError as error:
-        fail(f"{file}: {error.strerror or error}; the file is incomplete: run the command again with another file")
+        fail(f"{reason_of(error, file)}. The file is incomplete: run the command again, or name another file")

@@ -11,12 +11,14 @@ from cryptography import x509
 
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
+from dynpin.hosts import canonical_host
 from dynpin.middleware.policy import (
     Built,
     Chain,
     Inventory,
     chain_faults,
     covers,
+    is_address,
     public_key,
     read_chain,
     read_file,
@@ -180,7 +182,9 @@ def _refused(
     """Why TLS clients refuse a chain that has no fault that this program knows itself; None if they accept it."""
     anchors = trust_anchors(new.chain, roots)
     for host in hosts:
-        refused = refusal(new.path, key, host.replace("*", "any", 1), anchors)
+        if is_address(host):
+            continue  # as in chain_faults: clients pin no address
+        refused = refusal(new.path, key, canonical_host(host.replace("*", "any", 1)), anchors)
         # If a key of this kind is deployed, client and server have the settings for it.
         if refused is not None and (refused.of_certificates or _kind(new.chain) not in map(_kind, present)):
             return Reason(

@@ -13,10 +13,10 @@ from dynpin.middleware.policy import Inventory, Node
 from dynpin.pins import Pin, chain_pins
 from dynpin.recovery import Recovery
 
-from .lint import Circumstances, Finding, HeaderField, Told, lint
+from .lint import Circumstances, Finding, HeaderField, Observed, lint
 from .lint.holdings import Holdings
 from .live import Look, Site, look_at
-from .observed import fields_of_look, node_name
+from .live_fields import fields_of_look, node_name
 from .reach import LIST_URI
 from .rotation import History, disagreements, held, locked_out
 from .rotation.sights import sight_of_node
@@ -68,7 +68,8 @@ class Checked:
         """Why nothing could be checked; empty if there was an answer."""
         if self.look.responses:
             return ""
-        return f"{self.site.host} does not answer: {'; '.join(self.silent) or 'no address'}"
+        why = "; ".join(self.silent) or "no address"
+        return f"{self.site.host} does not answer: {why}. Check that the server runs, and its address and port"
 
     @property
     def has_header(self) -> bool:
@@ -107,8 +108,11 @@ def check_site(
     fields = fields_of_look(site, look, known, now, say)
     if holdings is not None:
         fields = tuple(_held_against(each, fields, holdings) for each in fields)
-        if holdings.told:
-            fields = (*fields, HeaderField(holdings.name, ENFORCE_NAME, None, Circumstances(told=holdings.told)))
+        if holdings.observed:
+            fields = (
+                *fields,
+                HeaderField(holdings.name, ENFORCE_NAME, None, Circumstances(observed=holdings.observed)),
+            )
     if history is not None:
         fields = (*(_by_history(each, fields, history, now) for each in fields), *_differs(look, history, now))
     results = _results(fields)
@@ -174,9 +178,11 @@ def _differs(look: Look, history: History, now: float) -> Iterator[HeaderField]:
     pages = {each.node: each for each in reversed(look.secure) if each.is_verified}
     for page in pages.values():
         missing = disagreements(history, sight_of_node(page), now)
-        told = tuple(Told("history-differs", f"{each.place}: {each.what}") for each in missing)
-        if told:
-            yield HeaderField(f"the history, and {missing[0].place}", ENFORCE_NAME, None, Circumstances(told=told))
+        observed = tuple(Observed("history-differs", f"{each.place}: {each.what}") for each in missing)
+        if observed:
+            yield HeaderField(
+                f"the history, and {missing[0].place}", ENFORCE_NAME, None, Circumstances(observed=observed)
+            )
 
 
 # -- the inventory ----------------------------------------------------------------------------------------------------
@@ -198,8 +204,8 @@ def _held_against(each: HeaderField, fields: Sequence[HeaderField], holdings: Ho
     else:
         # A second field beside the right one is a trial.
         differences = [] if made.name in names else [f"{header.name} is sent, but the file says {made.name}"]
-    told = [Told("header-differs-from-inventory", difference) for difference in differences]
-    return replace(each, circumstances=replace(each.circumstances, told=(*each.circumstances.told, *told)))
+    observed = [Observed("header-differs-from-inventory", difference) for difference in differences]
+    return replace(each, circumstances=replace(each.circumstances, observed=(*each.circumstances.observed, *observed)))
 
 
 def _off_the_ramp(header: PublicKeyPins, levels: Sequence[int | None], inventory: Inventory) -> Iterator[str]:
@@ -324,12 +330,12 @@ def _of_list(
         return None, (f"{site.host} names no recovery-root, so no signed list can be checked",)
     folder = None if place == LIST_URI else Path(place)
     listed = read_published(recovery, now, folder=folder, context=site.context, seconds=3 * site.timeout)
-    told = list(listed.problems)
+    problems = list(listed.problems)
     for each in headers.values() if listed.pins is not None else ():
         chain = [Pin.from_base64(text) for text in each.circumstances.chain or ()]
         assert each.header is not None and listed.pins is not None  # noqa: S101, PT018 - see above
-        told += list_faults(listed.pins, site.host, each.header, [chain] if chain else [])
-    return listed, tuple(dict.fromkeys(told))
+        problems += list_faults(listed.pins, site.host, each.header, [chain] if chain else [])
+    return listed, tuple(dict.fromkeys(problems))
 
 
 def _recovery(recovery: Recovery | None) -> str:

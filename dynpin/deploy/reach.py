@@ -127,5 +127,5 @@ def _context(ca: Path | None, roots: tuple[Path, ...]) -> ssl.SSLContext:
     except ssl.SSLError:
         raise CannotReach(f"{file} holds no roots that can be read: name a file of root certificates in PEM") from None
     except OSError as error:
-        raise CannotReach(f"{file}: {error.strerror or error}") from None
+        raise CannotReach(f"{file}: {error.strerror or error}; name a file of root certificates in PEM") from None
     return context

@@ -92,10 +92,13 @@ def name_of(name: x509.Name) -> str:
 def misused(path: Sequence[x509.Certificate]) -> Iterator[str]:
     """Why clients refuse a path, leaf first, for what one of its issuers may not do (RFC 5280 §4.2.1, §6.1.4)."""
     names = _dns_names(path[0])
-    for below, each in enumerate(path[1:]):
+    below = 0
+    for each in path[1:]:
         why = next(_forbidden(each, below, names), None)
         if why is not None:
             yield f"({name_of(each.subject)}) issued another one, but {why}"
+        # A CA that changes its key issues itself a certificate, which does not count (RFC 5280 §4.2.1.9).
+        below += each.subject != each.issuer
 
 
 def _forbidden(issuer: x509.Certificate, below: int, names: Sequence[str]) -> Iterator[str]:

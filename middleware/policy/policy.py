@@ -183,7 +183,7 @@ class Policy:
 
     def _start(self, built: Built) -> None:
         if self.node is not None:
-            self._settle(self.node.permitted(built), built)
+            self._send_permitted(self.node.permitted(built), built)
         elif self._locks_out(built):
             self._fall_silent()
         else:
@@ -257,14 +257,14 @@ class Policy:
         """Send the header that the other nodes permit. True if the header has changed."""
         before = self.header
         try:
-            self._settle(node.permitted(built), built)
+            self._send_permitted(node.permitted(built), built)
         except PolicyError as error:
             logger.error("The header stays as it is: %s", error)  # noqa: TRY400 - no traceback
         if self.header is not None and self.header != before:
             logger.info("The header is now %s: %s", self.header.name, self.header)
         return self.header != before
 
-    def _settle(self, permitted: Permitted, built: Built) -> None:
+    def _send_permitted(self, permitted: Permitted, built: Built) -> None:
         logged, self._logged = self._logged, permitted.waits
         if permitted.header is not None:
             if permitted.header != self.header:

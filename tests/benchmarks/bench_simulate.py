@@ -22,7 +22,7 @@ _ONE = """
 import json, os, resource, sys, time
 from dynpin.lab.simulation import PRESETS, SitePolicy, Study, simulate
 from dynpin.lab.simulation.calendar import Attack, Loss
-from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.study_table import DAY
 
 def main():
     clients, days = int(sys.argv[1]), int(sys.argv[2])

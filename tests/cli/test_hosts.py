@@ -108,9 +108,11 @@ def test_show_says_which_entry_applies(dynpin_hosts: Command, file: Path, verb: 
 
 
 def test_show_of_what_is_not_pinned_is_a_finding(dynpin_hosts: Command, file: Path) -> None:
-    said = f"dynpin: nobody.test is not pinned in {file}\n"
+    said = f"dynpin: nobody.test is not pinned in {file}; dynpin hosts list --store {file} shows the pinned hosts\n"
     assert dynpin_hosts("show", "nobody.test", "--store", file) == (1, "", said)
-    assert dynpin_hosts("show", "old.test", "--store", file)[2].endswith("its pins expired at 1970-01-01T00:00:05Z\n")
+    assert dynpin_hosts("show", "old.test", "--store", file)[2].startswith(
+        f"dynpin: old.test is not pinned in {file}: its pins expired at 1970-01-01T00:00:05Z; "
+    )
     assert dynpin_hosts("show", "nobody.test", "--json", "--store", file) == (1, "null\n", "")
 
 
@@ -213,7 +215,10 @@ def test_export_and_import_go_round(dynpin_hosts: Command, file: Path, tmp_path:
 
 def test_export_of_one_host_and_of_one_that_is_not_there(dynpin_hosts: Command, file: Path) -> None:
     code, out, err = dynpin_hosts("export", "--format", "json", "bank.test", "nobody.test", "--store", file)
-    assert (code, err) == (1, "dynpin: there are no pins of nobody.test\n")
+    assert (code, err) == (
+        1,
+        f"dynpin: {file} has no pins of nobody.test; dynpin hosts list shows the pinned hosts\n",
+    )
     assert [entry["host"] for entry in json.loads(out)] == ["bank.test"]
 
 
@@ -255,7 +260,7 @@ def test_a_bad_file_changes_nothing(dynpin_hosts: Command, file: Path, tmp_path:
 
 @pytest.mark.parametrize(
     ("content", "cause", "next_step"),
-    [(None, "No such file or directory", "Check its name"), (b"\xff\xfe\0", "not UTF-8 text", "Save it as UTF-8")],
+    [(None, "No such file or directory", "check the path"), (b"\xff\xfe\0", "not UTF-8 text", "Save it as UTF-8")],
 )
 def test_a_file_that_cannot_be_read_is_named_with_the_cause_and_the_next_step(
     dynpin_hosts: Command, file: Path, tmp_path: Path, content: bytes | None, cause: str, next_step: str

@@ -212,7 +212,7 @@ def test_a_folder_that_is_not_there_is_named(small: Path, tmp_path: Path) -> Non
     done = called("hosts", "export", "--format", "csv", "-o", file, "--store", small)
     assert (done.returncode, done.stderr.decode()) == (
         2,
-        f"dynpin: {file} cannot be written: No such file or directory\n",
+        f"dynpin: {file} cannot be written: No such file or directory; check the path\n",
     )
 
 

@@ -13,6 +13,7 @@ from dynpin.clientstore import PinStore
 from dynpin.lab.network import loopback_names
 from tests.environments import niquests_environment
 
+from ..clock import Clock
 from .inbox import Inbox
 from .sites import Site
 from .world import HOST, World
@@ -45,20 +46,20 @@ def _collect_what_is_left_open(request: pytest.FixtureRequest) -> Generator[None
 
 
 @pytest.fixture
-def clock() -> list[float]:
+def clock() -> Clock:
     """The store's clock; a test moves it."""
-    return [1_800_000_000.0]
+    return Clock()
 
 
 @pytest.fixture
-def world(honest: trustme.CA, rogue: trustme.CA, clock: list[float], tmp_path: Path) -> Iterator[World]:
+def world(honest: trustme.CA, rogue: trustme.CA, clock: Clock, tmp_path: Path) -> Iterator[World]:
     """`site` sends the pins of its key and of a backup; nothing is pinned yet."""
     certificate, backup, stolen = honest.issue_cert(HOST), honest.issue_cert(HOST), rogue.issue_cert(HOST)
     with (
         loopback_names(),
         Site(certificate) as site,
         Site(stolen) as attacker,
-        PinStore(tmp_path / "pins", clock=lambda: clock[0]) as store,
+        PinStore(tmp_path / "pins", clock=clock) as store,
     ):
         made = World(honest, rogue, certificate, backup, stolen, site, attacker, store, tmp_path)
         site.headers = [("Public-Key-Pins", str(made.header))]

@@ -132,15 +132,25 @@ def _host_set_later(world: World, port: int) -> object:
         connection.close()
 
 
-def _socket_set(world: World, port: int) -> object:
-    connection = PinnedHTTPSConnection(ASKED, port, store=world.store, context=world.plain_context(), timeout=60)
-    raw = socket.create_connection((IP, port), timeout=60)
-    connection.sock = world.plain_context().wrap_socket(raw, server_hostname=ASKED)
-    try:
-        connection.request("GET", "/", headers=SECRET)
-        return connection.getresponse().read()
-    finally:
-        connection.close()
+def socket_set(*, connected: bool = False, closed: bool = False) -> Send:
+    """A socket of the user's own, at once or in the place of one that was checked."""
+
+    def send(world: World, port: int) -> object:
+        connection = PinnedHTTPSConnection(ASKED, port, store=world.store, context=world.plain_context(), timeout=60)
+        try:
+            if connected:
+                connection.connect()
+                connection.sock.close()
+            if closed:
+                connection.close()
+            raw = socket.create_connection((IP, port), timeout=60)
+            connection.sock = world.plain_context().wrap_socket(raw, server_hostname=ASKED)
+            connection.request("GET", "/", headers=SECRET)
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+    return send
 
 
 def by_requests(host: str, *, host_field: str | None = None, adapter: type[PinnedAdapter] = PinnedAdapter) -> Send:
@@ -198,7 +208,16 @@ ROWS = [
         http_client(ASKED, f"https://{ASKED}:{{port}}/"),
     ),
     Row("http.client", "another host, set when it was connected", ASKED, OTHER, _host_set_later),
-    Row("http.client", "a TLS socket of the user's own", ASKED, ASKED, _socket_set, taken=False),
+    Row("http.client", "a socket of the user's own", ASKED, ASKED, socket_set(), taken=False),
+    Row("http.client", "another socket than the checked one", ASKED, ASKED, socket_set(connected=True), taken=False),
+    Row(
+        "http.client",
+        "another socket after a close",
+        ASKED,
+        ASKED,
+        socket_set(connected=True, closed=True),
+        taken=False,
+    ),
     Row(
         "urllib.request",
         "a Host field over the TLS of another name",

@@ -10,7 +10,7 @@ from dynpin import KnownPinnedHost, Pin, PinValidationError, Report
 from dynpin.clientstore import PinStore, ReportQueue
 from dynpin.report import build_report
 
-from ..scenarios import BASE
+from ..clock import BASE
 from .world import HOST, World
 
 PINS = (Pin(bytes(32)), Pin(b"\x01" * 32))

@@ -20,6 +20,8 @@ from dynpin.clientstore.store.advice import check_command, forget_command
 from dynpin.clientstore.store.check import check, repair
 from tests.environments import ROOT
 
+from ..clock import Clock
+
 NOW = 1_800_000_000.0
 PINS = [Pin(bytes([number]) * 32) for number in (1, 2)]
 
@@ -192,11 +194,11 @@ def test_what_is_of_another_version_and_cut_off_is_not_repaired_either(filled: P
 def test_a_store_with_a_relative_path_does_not_move(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    clock = [NOW]
+    clock = Clock(NOW)
     monkeypatch.chdir(tmp_path)
-    with PinStore("pins.sqlite", clock=lambda: clock[0]) as store:
+    with PinStore("pins.sqlite", clock=clock) as store:
         store.pin("bank.test", PINS)
         monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))  # as a daemon does
-        clock[0] += 10.0
+        clock.forward(10.0)
         assert store.known_host("bank.test") is not None
         assert store.path == tmp_path / "pins.sqlite"

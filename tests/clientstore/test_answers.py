@@ -55,6 +55,7 @@ VISITS: list[tuple[Callable[[World, int], object], Any]] = [
 ANSWERS = {
     "no status line": (b"hello\r\n\r\n", "hello"),
     "only 100 Continue": (b"HTTP/1.1 100 Continue\r\n\r\n" * 2000, "more than 1000 lines"),
+    "only 103 Early Hints": (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 2000, "more than 1000 lines"),
 }
 
 
@@ -76,6 +77,7 @@ def test_a_few_informational_responses_are_skipped(
 ) -> None:
     with _Raw(world.certificate) as site:
         head = f"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nPublic-Key-Pins: {world.header}\r\n\r\n"
-        site.answer = b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" * 20 + head.encode()
+        informational = b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\nHTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n"
+        site.answer = informational * 10 + head.encode()
         assert visit(world, site.port) == 200
     assert [known.host for known in world.store.hosts()] == [HOST]

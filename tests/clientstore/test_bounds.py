@@ -12,15 +12,10 @@ from hypothesis import strategies as st
 from dynpin import Pin
 from dynpin.clientstore import PinStore
 
-from ..scenarios import Clock
+from ..clock import Clock
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
 HEADER = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=1000; includeSubDomains'
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from dynpin import PublicKeyPins, Report
 from dynpin.clientstore import PinStore, pin_violation
 from dynpin.lab.loopback import LoopbackServer
 
+from ..clock import Clock
 from .inbox import Inbox
 from .libraries import LIBRARIES, Library, every_library, pins_of, refused, visit
 from .sites import HTTP2Site, Site
@@ -226,19 +227,19 @@ def test_a_connection_that_is_kept_alive_notes_each_response(world: World, libra
     assert world.site.connections == (1 if library.pools else 2)
 
 
-def _pin_another_key(world: World, clock: list[float]) -> None:
+def _pin_another_key(world: World, clock: Clock) -> None:
     world.store.pin(HOST, [leaf_pin(world.backup)])
 
 
-def _let_the_pins_expire(world: World, clock: list[float]) -> None:
-    clock[0] += 3601
-    world.store.pin(HOST, [leaf_pin(world.backup)], expires_at=clock[0] + 60)
+def _let_the_pins_expire(world: World, clock: Clock) -> None:
+    clock.forward(3601)
+    world.store.pin(HOST, [leaf_pin(world.backup)], expires_at=clock.now + 60)
 
 
 @pytest.mark.parametrize("library", [one for one in LIBRARIES if one.pools], ids=str)
 @pytest.mark.parametrize("happen", [_pin_another_key, _let_the_pins_expire])
 def test_a_pooled_connection_outlives_a_change_of_pins_and_a_new_one_does_not(
-    world: World, library: Library, clock: list[float], happen: Callable[[World, list[float]], None]
+    world: World, library: Library, clock: Clock, happen: Callable[[World, Clock], None]
 ) -> None:
     found = visit(world, library, *[world.site.url(HOST)] * 2, between=lambda: happen(world, clock))
     assert (found, world.site.connections) == ([200, 200], 1)
@@ -250,10 +251,10 @@ def test_a_pooled_connection_outlives_a_change_of_pins_and_a_new_one_does_not(
 
 
 @every_library
-def test_after_the_pins_expire_another_key_is_a_first_use(world: World, library: Library, clock: list[float]) -> None:
+def test_after_the_pins_expire_another_key_is_a_first_use(world: World, library: Library, clock: Clock) -> None:
     visit(world, library, world.site.url(HOST))
     refused(world, library, world.attacker.url(HOST))
-    clock[0] += 3601
+    clock.forward(3601)
     assert visit(world, library, world.attacker.url(HOST)) == [200]
 
 

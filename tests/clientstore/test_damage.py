@@ -18,15 +18,10 @@ from dynpin import KnownPinnedHost, Pin, StoreError
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import check, repair
 
-from ..scenarios import BASE, Clock
+from ..clock import BASE, Clock
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
 HEADER = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=100000'
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from dynpin import PinValidationError
 from dynpin.clientstore import PinStore, enforce
 
+from ..clock import Clock
 from .libraries import LIBRARIES, Library
 from .world import HOST, World, leaf_pin
 
@@ -59,9 +60,9 @@ def test_whose_key_was_shown_stands_beside_its_pin(world: World, name: str | Non
     assert "  (issuer, " in issuer
 
 
-def test_static_pins_say_who_has_set_them(world: World, clock: list[float]) -> None:
+def test_static_pins_say_who_has_set_them(world: World, clock: Clock) -> None:
     world.pin_site()
-    clock[0] += 3 * 86_400.0
+    clock.forward(3 * 86_400.0)
     assert "  static pins, set 3 days ago for this host, until they are forgotten\n" in _message(world, world.store)
     world.store.forget(HOST)
     entries = [world.store.pin(HOST, world.header.pins)]

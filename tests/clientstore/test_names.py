@@ -16,6 +16,7 @@ from dynpin.clientstore.enforcement.certified import certified_names
 from dynpin.hosts import is_ip_literal
 from dynpin.lab.network import names_led
 
+from ..clock import Clock
 from .names import ASKED, OTHER, Row
 from .sites import Site
 from .world import World, leaf_pin
@@ -35,14 +36,14 @@ every_row = pytest.mark.parametrize("row", ROWS, ids=str)
 
 
 @pytest.fixture
-def world(honest: trustme.CA, rogue: trustme.CA, clock: list[float], tmp_path: Path) -> Iterator[World]:
+def world(honest: trustme.CA, rogue: trustme.CA, clock: Clock, tmp_path: Path) -> Iterator[World]:
     """Site and attacker have certificates for all names; nothing is pinned, and both send their own pins."""
     certificate, backup, stolen = honest.issue_cert(*NAMES), honest.issue_cert(ASKED), rogue.issue_cert(*NAMES)
     with (
         names_led(lambda name, port: ("127.0.0.1", port)),  # capitals and all
         Site(certificate) as site,
         Site(stolen) as attacker,
-        PinStore(tmp_path / "pins", clock=lambda: clock[0]) as store,
+        PinStore(tmp_path / "pins", clock=clock) as store,
     ):
         made = World(honest, rogue, certificate, backup, stolen, site, attacker, store, tmp_path)
         site.headers = [("Public-Key-Pins", str(made.header))]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynpin import KnownPinnedHost, Pin, StoreError
-from dynpin.clientstore import PinStore
+from dynpin.clientstore import PinStore, ReportQueue
 from dynpin.report import FIRST_SECOND, LAST_SECOND
 
 PINS = Pin(b"a" * 32), Pin(b"b" * 32)
@@ -150,3 +150,17 @@ def test_a_store_is_not_pickled_or_copied_but_opened_again(copied: Any, tmp_path
         pytest.raises(TypeError, match=r"a PinStore cannot be pickled or copied: open PinStore\('/.*/pins'\)"),
     ):
         copied(store)
+
+
+OF_A_QUEUE: list[tuple[str, Any]] = [
+    *(("mode", word) for word in ("Off", "same_domain", None, True)),
+    *(("timeout", seconds) for seconds in (0, -1, float("nan"), float("inf"), 2**63, "5", None)),
+    *(("max_per_hour", limit) for limit in NO_LIMITS),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), OF_A_QUEUE, ids=repr)
+def test_a_queue_of_reports_takes_no_word_and_no_number_that_it_does_not_know(name: str, value: Any) -> None:
+    options: dict[str, Any] = {name: value}
+    with PinStore.private() as store, pytest.raises(ValueError, match=f"^{name} is "):
+        ReportQueue(store, background=False, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import inspect
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import requests
 import trustme
 import urllib3
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import SSLError
 
 from dynpin import UnenforceableContext
@@ -147,6 +149,13 @@ def test_urllib3_options_set_on_one_connection(ground: Ground, option: str, own:
         connection.close()
         assert looks(context) == before
         assert_as_new(ground, lambda url: manager.request("GET", url).status)
+
+
+def test_urllib3_the_class_of_a_connection_can_be_looked_at(ground: Ground) -> None:
+    with pinned_pool_manager(ground.world.store) as manager:
+        made: Any = manager.connection_from_host(OTHER, scheme="https")
+        looked_at = dict(inspect.getmembers(made.ConnectionCls))
+    assert (looked_at["ca_certs"], looked_at["cert_reqs"]) == (None, HTTPSConnection.cert_reqs)
 
 
 OPTIONS_OF_A_REQUEST: dict[str, Callable[[Ground], dict[str, Any]]] = {

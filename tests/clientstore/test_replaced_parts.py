@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -10,7 +12,7 @@ import pytest
 import requests
 
 from dynpin import UnenforceableContext
-from dynpin.clientstore.http_client import PinnedHTTPSHandler
+from dynpin.clientstore.http_client import PinnedHTTPSConnection, PinnedHTTPSHandler
 from dynpin.clientstore.requests import PinnedSession
 
 from .apart import assert_unheard
@@ -50,6 +52,33 @@ def test_requests_an_adapter_without_pins_is_refused_however_it_got_there(
             session.get(world.attacker.url(HOST), verify=str(world.roots_file()))
     world.attacker.wait_idle()
     assert world.attacker.handshakes == 0
+
+
+def test_http_client_an_answer_on_another_socket_is_not_noted(world: World) -> None:
+    world.site.headers = [("Public-Key-Pins", str(world.header))]
+    connection = PinnedHTTPSConnection(HOST, world.site.port, store=world.store, context=world.plain_context())
+    with contextlib.closing(connection):
+        connection.request("GET", "/")
+        checked, raw = connection.sock, socket.create_connection(("127.0.0.1", world.site.port), timeout=60)
+        with checked, world.plain_context().wrap_socket(raw, server_hostname=HOST) as own:
+            own.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            connection.sock = own
+            assert connection.getresponse().status == 200
+    assert connection.noting is not None
+    assert connection.noting.outcome == "ignored"
+    assert not world.store.hosts()
+
+
+@pytest.mark.parametrize("options", [{}, {"proxies": {}}, {"proxies": None}])
+def test_requests_a_request_without_a_proxy_may_use_a_plain_adapter(world: World, options: dict[str, None]) -> None:
+    with PinnedSession(world.store) as session:
+        session.mount("http://", requests.adapters.HTTPAdapter())
+        session.proxies = {"http": "https://proxy.test:1"}
+        request = requests.Request("GET", "http://127.0.0.1:1/").prepare()
+        # Like requests itself: a request's own proxies, even none, replace those of the session.
+        expected = requests.exceptions.ConnectionError if options else UnenforceableContext
+        with pytest.raises(expected):
+            session.send(request, **options)
 
 
 @pytest.mark.parametrize("pinned_first", [True, False])

@@ -20,16 +20,11 @@ from dynpin.clientstore.store.static import static_entry
 from dynpin.clientstore.store.table import HostRow, entry_of, row_of
 from dynpin.hosts import OnExpiry
 
-from ..scenarios import Clock
+from ..clock import Clock
 from .world import HOST, World, leaf_pin, tls_world
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
 HEADER = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=1000'
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ import pytest
 from dynpin import InvalidHost, Pin, StoreError
 from dynpin.clientstore import PinStore
 
-from ..scenarios import Clock, Scenario, each_scenario, run
+from ..clock import Clock
+from ..scenarios import Scenario, each_scenario, run
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
 DAY = 86_400
@@ -46,11 +47,6 @@ class Kept:
     def reopen(self) -> None:
         self.close()
         self.__init__(self._path, self._clock)  # type: ignore[misc] # the same file, from the beginning
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from dynpin.clientstore.enforcement import request_site, verified_chain
 from dynpin.pins import chain_pins
 from dynpin.report import Report
 
-from ..scenarios import Clock
+from ..clock import Clock
 from .handshakes import REQUEST, assert_refused_unheard, open_tls, shows
 from .queued import by_hand
 from .world import HOST, World, cross_signed, leaf_pin, odd_leaf, tls_world

@@ -13,16 +13,11 @@ from dynpin import Pin, StoreError
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import check
 
-from ..scenarios import BASE, Clock
+from ..clock import BASE, Clock
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
 DAY = 86_400.0
 HEADER = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=2000000'
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from pathlib import Path
 import trustme
 
 from dynpin.lab.loopback import LoopbackServer
+from tests.programs import end
 
 HOST = "localhost"
 # Generous, since a busy machine is not a fault of the server's.
@@ -165,11 +166,7 @@ def running(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
             _await_port(port, server, folder / "server.log")
             yield
         finally:
-            server.terminate()
-            try:
-                server.wait(30)
-            except subprocess.TimeoutExpired:
-                server.kill()
+            end(server)
 
 
 def _await_port(port: int, server: subprocess.Popen[bytes], log: Path) -> None:

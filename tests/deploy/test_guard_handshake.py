@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from dynpin.hosts import canonical_host
 from tests.deploy.commands import dynpin
 from tests.deploy.guard_certificates import Shop, public_pem
 
@@ -36,6 +38,17 @@ def test_a_key_that_no_handshake_takes(tmp_path: Path) -> None:
 def test_a_wildcard_is_asked_for_a_name_below_it(tmp_path: Path) -> None:
     shop = Shop(tmp_path, "*.acme.test", "acme.test")
     assert asked(shop, shop.renewed(shop.authority.chain(shop.key, "acme.test", "*.acme.test")), code=0)["ok"]
+
+
+@pytest.mark.parametrize(
+    "hosts", [("shop.acme.test.",), ("faß.acme.test",), ("bücher.acme.test",), ("shop.acme.test", "192.0.2.1")]
+)
+def test_a_host_is_asked_for_as_clients_ask_and_an_address_not_at_all(tmp_path: Path, hosts: tuple[str, ...]) -> None:
+    name = canonical_host(hosts[0])
+    shop = Shop(tmp_path, name)
+    shop.hosts = hosts
+    shop.describe("tls/fullchain.pem", "backup.pub", "next.pub")
+    assert asked(shop, shop.renewed(shop.authority.chain(shop.key, name)), code=0)["ok"]
 
 
 def test_a_certificate_without_names_is_a_fault_and_no_other_site(tmp_path: Path) -> None:

@@ -39,6 +39,14 @@ def test_a_sound_header_is_fine() -> None:
     assert dynpin("lint", "--json", SOUND).stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("name", ["Public-Key-Pins", "public-key-pins-report-only"])
+def test_a_whole_line_of_a_header_is_read_as_one(name: str) -> None:
+    value = f'{SHORT}; report-uri="https://r.example.net/"'
+    line = dynpin("lint", "--json", f"{name}: {value}")
+    assert "read as a line of Public-Key-Pins" in line.stderr
+    assert json.loads(line.stdout) == json.loads(dynpin("lint", "--json", "--name", name, value).stdout)
+
+
 def test_a_person_sees_the_part_the_reason_and_the_fix() -> None:
     result = dynpin("lint", SHORT)
     assert result.exit_code == 1

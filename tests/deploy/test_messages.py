@@ -12,6 +12,7 @@ from tests.deploy.test_check import NEW, OLD
 
 # What is typed, with {folder} for the folder of the files below; and what the message must say.
 BAD: dict[str, tuple[str, list[str]]] = {
+    "a file of header lines": ("lint {folder}/text", ["text is a file", "dynpin lint - <"]),
     "a HAR that is none": ("lint {folder}/no.har", ["no.har: this is not an HTTP Archive"]),
     "an absent HAR": ("lint {folder}/absent.har", ["absent.har: No such file"]),
     "circumstances of bytes": ("lint x --context {folder}/bytes", ["bytes has no circumstances"]),
@@ -26,7 +27,14 @@ BAD: dict[str, tuple[str, list[str]]] = {
         ["https://localhost:99999/ is not a URL", "not a number from 1 to 65535"],
     ),
     "roots that are none": ("check localhost:1 --ca {folder}/text", ["text holds no roots that can be read", "PEM"]),
-    "absent roots": ("check localhost:1 --ca {folder}/absent", ["absent: No such file"]),
+    "absent roots": ("check localhost:1 --ca {folder}/absent", ["absent: No such file", "PEM"]),
+    "nobody who listens": ("check localhost:1", ["localhost does not answer", "refused. Check that the server runs"]),
+    "nobody who listens to get": ("get https://localhost:1/", ["port 1 gave no answer: Connection refused; check"]),
+    "a name without an address": ("get https://nowhere.invalid/", ["nowhere.invalid port 443 gave no answer", "DNS"]),
+    "roots of get that are none": ("get https://localhost:1/ --ca {folder}/text", ["text holds no roots", "PEM"]),
+    "no reports there": ("reports list --store {folder}/absent", ["no pin store at", "check the path"]),
+    "no store there": ("hosts recover --store {folder}/absent", ["no pin store at", "check the path"]),
+    "a file that cannot be pinned": ("pin {folder}/absent", ["absent: No such file or directory; check the path"]),
     "a history before the network": ("check nowhere.invalid --history {folder}/absent", ["absent does not exist"]),
     "a day before the network": ("check nowhere.invalid --now today", ["today is not a time: write 2026-12-24"]),
     "a day before all days": (

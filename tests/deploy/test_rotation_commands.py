@@ -85,7 +85,7 @@ def test_the_commands_walk_a_rotation(ground: Ground) -> None:
     assert "does not exist" in rotate("status", code=1)
     assert "events of bank.test" in rotate("record")
     assert "steady" in rotate("status")
-    shown = rotate("plan", "--to", "new.pem", "--svg", "plan.svg")
+    shown = rotate("plan", "--to", "new.pem", "--picture", "plan.svg")
     assert "not before 2026-12-31T00:00:00Z" in shown
     assert ET.parse("plan.svg").getroot() is not None
     assert "steady" in rotate("status")  # a plan alone begins nothing

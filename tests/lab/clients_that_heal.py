@@ -8,7 +8,7 @@ from dynpin.clientstore import PinStore
 from dynpin.clientstore.recovery import Verified
 from dynpin.clientstore.store.lists import Look, ask, claim, record, register
 from dynpin.header import PublicKeyPins
-from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.study_table import DAY
 from dynpin.lab.simulation.world import World
 from dynpin.pin_list import ListedHost, PinList
 from dynpin.pins import Pin

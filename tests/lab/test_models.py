@@ -15,7 +15,8 @@ from dynpin.lab.agents.browser import BrowserStore, Reader
 from dynpin.lab.agents.chromium import ChromiumStore, read_as_chromium
 from dynpin.lab.agents.firefox import MAX_ENTRIES, FirefoxStore, read_as_firefox
 from dynpin.validation import validate
-from tests.scenarios import Clock, Scenario, each_scenario, run
+from tests.clock import Clock
+from tests.scenarios import Scenario, each_scenario, run
 
 ONE, TWO = (Pin(bytes([number]) * 32) for number in (1, 2))
 VALID = f'pin-sha256="{ONE}"; pin-sha256="{TWO}"'

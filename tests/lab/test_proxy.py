@@ -280,7 +280,7 @@ def test_the_reason_for_a_failed_start_is_named(place: Place, proxy_bin: Path, t
         said = instead("--listen", f"127.0.0.1:{port}")
         assert f"the proxy cannot listen on 127.0.0.1:{port}" in said
         assert "in use" in said
-    assert f"{junk} holds no roots that can be trusted" in instead("--upstream-ca", str(junk))
+    assert f"{junk} holds no roots that can be read" in instead("--upstream-ca", str(junk))
     assert "is not of the form HOST:PORT:ADDRESS" in instead("--resolve", "bank.test")
     assert "--listen is HOST:PORT" in instead("--listen", "8080")
     assert f"pin store {junk}" in instead("--store", str(junk))

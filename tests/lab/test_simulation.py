@@ -15,8 +15,8 @@ from dynpin.errors import InvalidStudy
 from dynpin.lab.simulation import Group, Outcome, Population, SitePolicy, Study, Traces, closed_forms, simulate
 from dynpin.lab.simulation.calendar import Attack, Compromise, Event, Loss, Rotation
 from dynpin.lab.simulation.population import PRESETS
-from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.run import chunks
+from dynpin.lab.simulation.study_table import DAY
 from dynpin.lab.simulation.traces import read_traces
 
 Floats = NDArray[np.float64]

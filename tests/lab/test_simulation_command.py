@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dynpin.cli.app import app
-from dynpin.lab.simulation import PRESETS, Risks, SitePolicy, Study, advise, picture, simulate
+from dynpin.lab.simulation import PRESETS, Risks, SitePolicy, Study, advise, curves, simulate
 from dynpin.lab.simulation.advice import Advice
-from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.study import EXAMPLE
+from dynpin.lab.simulation.study_table import DAY
 
 
 def run(*arguments: str | Path) -> Result:
@@ -176,7 +176,7 @@ def test_policies_are_told_apart_by_colour_line_and_mark(count: int) -> None:
     policies = tuple(SitePolicy(f"{number} days", number * DAY) for number in range(1, count + 1))
     study = Study(PRESETS["website"], policies, clients=20, days=30)
     for dark in (False, True):
-        figure = picture.figure(study, simulate(study, processes=1), dark=dark)
+        figure = curves.figure(study, simulate(study, processes=1), dark=dark)
         lines = figure.axes[0].get_lines()[:count]
         seen = [(line.get_color(), str(line.get_linestyle()), str(line._unscaled_dash_pattern)) for line in lines]  # type: ignore[attr-defined]
         assert len(set(seen)) == count

@@ -18,9 +18,9 @@ from dynpin.lab.simulation.calendar import (
     Unpin,
 )
 from dynpin.lab.simulation.engine import play
-from dynpin.lab.simulation.policy import SitePolicy
 from dynpin.lab.simulation.population import PRESETS
-from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.site_policy import SitePolicy
+from dynpin.lab.simulation.study_table import DAY
 from dynpin.lab.simulation.visits import Visits
 from dynpin.lab.simulation.world import NO_ENTRY, World, build
 from tests.lab.clients_in_turn import ByTheLetter, RecorderLedger, Told, WithStore, horizon, in_turn

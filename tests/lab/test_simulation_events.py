@@ -15,8 +15,8 @@ import pytest
 
 from dynpin.lab.simulation.calendar import Attack, CAChange, Compromise, Event, Loss, Mistake, Rotation, Unpin
 from dynpin.lab.simulation.engine import play
-from dynpin.lab.simulation.policy import SitePolicy
-from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.site_policy import SitePolicy
+from dynpin.lab.simulation.study_table import DAY
 from dynpin.lab.simulation.visits import Integers, Visits
 from dynpin.lab.simulation.world import build
 

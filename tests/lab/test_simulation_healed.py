@@ -25,14 +25,14 @@ from dynpin.lab.simulation import (
     Study,
     advise,
     closed_forms,
+    curves,
     intervals,
-    picture,
     simulate,
 )
 from dynpin.lab.simulation.calendar import Loss
 from dynpin.lab.simulation.healing import play_with_lists
-from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.study import study_of
+from dynpin.lab.simulation.study_table import DAY
 from dynpin.lab.simulation.visits import Visits
 from dynpin.lab.simulation.world import build
 from tests.lab.clients_in_turn import RecorderLedger
@@ -125,7 +125,7 @@ def test_a_client_on_real_sockets_is_healed_when_the_model_is(bank: Bank, tmp_pa
     with PinStore(tmp_path / "frozen", clock=lambda: now) as bank.store:
         bank.lock_out()
         assert bank.refused()
-        bank.settle()
+        bank.finish_looks()
         looks: list[float] = []
         while not looks or looks[-1] < signed:
             (look,) = bank.store.looks()
@@ -138,7 +138,7 @@ def test_a_client_on_real_sockets_is_healed_when_the_model_is(bank: Bank, tmp_pa
             # As in the next process: a thread of this one sleeps by the machine's clock.
             healing = Healing(bank.store)
             healing.resume()
-            bank.settle()
+            bank.finish_looks()
         assert not bank.refused(), bank.outcome()
     # In the model a look takes a second. It makes as many looks as here, and one more at the refusal.
     assert looks[-1] + len(looks) + 1 == _locked_out(signed)
@@ -206,9 +206,9 @@ def test_a_program_reads_the_same(tmp_path: Path) -> None:
 def test_the_picture_has_a_thin_line_for_each_policy() -> None:
     policies = tuple(SitePolicy(f"{days} days", days * DAY) for days in (7, 30))
     with_lists = Study(PRESETS["website"], policies, (Loss(40 * DAY),), 500, 90, recovery=Recovery())
-    drawn = picture.figure(with_lists, simulate(with_lists, processes=1))
-    curves = [line for line in drawn.axes[0].get_lines() if np.asarray(line.get_xdata()).size > 2]
-    widths = sorted(line.get_linewidth() for line in curves)
+    drawn = curves.figure(with_lists, simulate(with_lists, processes=1))
+    lines = [line for line in drawn.axes[0].get_lines() if np.asarray(line.get_xdata()).size > 2]
+    widths = sorted(line.get_linewidth() for line in lines)
     assert widths == [0.9, 0.9, 2.1, 2.1]
     assert "thin: with signed lists" in [text.get_text() for text in drawn.texts]
     (legend,) = drawn.legends

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from dynpin.lab.simulation.calendar import Attack, Event, Loss, Rotation, Unpin
 from dynpin.lab.simulation.healing import play_with_lists
-from dynpin.lab.simulation.policy import SitePolicy
-from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.recovery import Recovery, Watch
+from dynpin.lab.simulation.site_policy import SitePolicy
+from dynpin.lab.simulation.study_table import DAY
 from dynpin.lab.simulation.visits import Visits
 from dynpin.lab.simulation.world import NO_ENTRY, World, build
 from tests.lab.clients_in_turn import RecorderLedger, Told, horizon, in_turn

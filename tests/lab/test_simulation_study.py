@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from dynpin.errors import InvalidStudy
 from dynpin.lab.simulation import Population, Recovery, Risks, SitePolicy, read_study, simulate
 from dynpin.lab.simulation.calendar import ALL, Attack, CAChange, Compromise, Loss, Mistake, Rotation, Unpin
-from dynpin.lab.simulation.reading import DAY, seconds
 from dynpin.lab.simulation.study import study_of
+from dynpin.lab.simulation.study_table import DAY, seconds
 from dynpin.lab.simulation.traces import Traces, read_traces
 
 HOUR = 3600

@@ -11,9 +11,10 @@ from typing import Any
 from dynpin.middleware import Policy
 from dynpin.middleware.policy.ramp.driver import Driver
 from dynpin.middleware.policy.steps import ASK_EVERY, DEFAULT_STEPS, Ramp
+from tests.clock import Clock
 from tests.deploy.commands import dynpin
-from tests.middleware.collector.conftest import Clock, running_site
 from tests.middleware.collector.conftest import Site as Collector
+from tests.middleware.collector.conftest import running_site
 from tests.middleware.conftest import HOST, Site
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400

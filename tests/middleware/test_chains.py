@@ -218,6 +218,12 @@ def test_how_many_intermediates_a_ca_permits(length: int | None, refused: bool) 
     assert [fault.refused for fault in found] == [True] * refused
 
 
+def test_a_certificate_that_a_ca_issued_to_itself_is_no_intermediate() -> None:
+    old, by = _ca("the CA", ("root", ec.generate_private_key(ec.SECP256R1())), length=0)
+    new, issuer = _ca("the CA", by, length=0)
+    assert not chain_faults(read_chain(pem(_issue(issuer=issuer), new, old), "the chain"), now=NOW)
+
+
 def test_an_intermediate_that_has_expired_completes_nothing(pki: Pki, tmp_path: Path) -> None:
     roots = tmp_path / "roots.pem"
     roots.write_bytes(pki.root.pem)

@@ -16,8 +16,9 @@ from dynpin.middleware.collector import new_api_token
 from dynpin.middleware.policy import read_inventory
 from dynpin.middleware.policy.ramp.driver import Driver
 from dynpin.middleware.policy.shared import Announcer, Sender, SharedState, SiteDocument
-from tests.middleware.collector.conftest import Clock, running_site
+from tests.clock import Clock
 from tests.middleware.collector.conftest import Site as Collector
+from tests.middleware.collector.conftest import running_site
 from tests.middleware.conftest import HOST, Site
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400

@@ -86,7 +86,7 @@ class Bank:
             return True
         return False
 
-    def settle(self) -> None:
+    def finish_looks(self) -> None:
         """Wait until all looks that are due now have been made."""
         self.store.database.write(lambda _: None)  # after any write in the background
         for each in living(Healing):
@@ -110,14 +110,14 @@ class Bank:
     def heals(self, host: str = HOST, store: PinStore | None = None) -> bool:
         """Whether a refused attempt starts a look, after which the next attempt passes."""
         refused = self.refused(host, store)
-        self.settle()
+        self.finish_looks()
         return refused and not self.refused(host, store)
 
     def stays_refused(self, why: str) -> None:
         """The client refuses, its look has no effect, and the pins are unchanged."""
         before = self.store.entry(HOST)
         assert self.refused()
-        self.settle()
+        self.finish_looks()
         assert why in self.outcome()
         assert self.store.entry(HOST) == before
         assert self.refused()

@@ -97,13 +97,13 @@ def test_a_thief_who_signs_the_last_timestamp_of_all_is_undone_by_a_new_root(ban
     bank.lock_out()
     _forge_timestamp(bank, version)
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     assert "no news" in bank.outcome()
     bank.operator.rotate("timestamp")
     bank.publisher.misbehave = _without_timestamp  # the client gets the new root, and nothing else
     bank.later()
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     bank.publisher.misbehave = None
     heals(bank)
 
@@ -126,7 +126,7 @@ def test_a_chain_of_roots_without_an_end_fills_no_disk(bank: Bank, monkeypatch: 
     monkeypatch.setattr("dynpin.clientstore.recovery.verifying._MOST_KEPT", 10_000)
     bank.lock_out()
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     before = names_kept(bank)
     for _ in range(5):
         bank.operator.rotate("timestamp")
@@ -151,7 +151,7 @@ def test_the_list_of_a_host_that_was_refused_is_not_kept(bank: Bank) -> None:
 def test_damage_to_the_trusted_files_does_not_block_the_list(bank: Bank, spoilt: str) -> None:
     bank.lock_out()
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     bank.store.database.write(
         lambda connection: connection.execute("UPDATE trusted SET data = x'00' WHERE name LIKE ?", (f"%{spoilt}",))
     )
@@ -178,7 +178,7 @@ def test_any_error_becomes_the_outcome_and_the_next_look_comes(bank: Bank, monke
 def test_a_look_is_forgotten_with_its_host(bank: Bank) -> None:
     bank.lock_out()
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     assert names_kept(bank)
     bank.store.forget(HOST)
     assert bank.store.looks() == []
@@ -190,10 +190,10 @@ def test_a_look_of_a_host_that_has_expired_is_forgotten_with_the_next_one(bank: 
     bank.visit(bank.header(root=b"r" * 32, uri="http://127.0.0.1:9"), host="shop.test")
     bank.lose_keys()
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     bank.later(3_700)
     assert bank.refused("shop.test")
-    bank.settle()
+    bank.finish_looks()
     assert [look.recovery.uri for look in bank.store.looks()] == ["http://127.0.0.1:9"]
     assert names_kept(bank) == set()
 
@@ -249,7 +249,7 @@ def test_a_report_says_what_was_done_about_recovery(bank: Bank, monkeypatch: pyt
     state, note = said("on")
     assert state == {"state": "asked", "list-version": 0}
     assert note.endswith("is fetching the signed list now. It has accepted no list so far.")
-    bank.settle()
+    bank.finish_looks()
     heals(bank)
     bank.site.show(bank.lost)
     state, note = said("on")

@@ -342,9 +342,9 @@ def test_a_wrong_clock_signs_nothing(office: Office, days: float) -> None:
     now = time.time() + days * DAY
     before = {file: file.read_bytes() for file in office.folder.rglob("*.json")}
     for done in (office.refresh(now=now), office.sign(A, now=now), office.do("rotate-keys", "timestamp", now=now)):
-        assert (done.exit_code, "--clock-is-right" in done.output) == (1, True), done.output
+        assert (done.exit_code, "--accept-clock" in done.output) == (1, True), done.output
     assert before == {file: file.read_bytes() for file in office.folder.rglob("*.json")}
-    assert office.do("refresh", "--clock-is-right", now=now).exit_code in (0, 1)
+    assert office.do("refresh", "--accept-clock", now=now).exit_code in (0, 1)
     signed = Repository(office.folder / "recovery").signed()["timestamp"]
     assert signed.expires.timestamp() == pytest.approx(now + 7 * DAY, abs=2)
 
@@ -354,10 +354,10 @@ def test_a_snapshot_is_renewed_before_it_expires(office: Office) -> None:
     status = office.do("status", now=later)
     assert "the snapshot expires in 14 days" in status.output
     assert "recovery refresh" in status.output
-    office.do("refresh", "--clock-is-right", now=later)
+    office.do("refresh", "--accept-clock", now=later)
     snapshot = Repository(office.folder / "recovery").files.snapshot().signed
     assert snapshot.expires.timestamp() > later + 360 * DAY
-    assert office.publish("--clock-is-right", now=later).exit_code == 1  # the list itself expires soon
+    assert office.publish("--accept-clock", now=later).exit_code == 1  # the list itself expires soon
     assert not SignedFiles(office.www).faults()
 
 

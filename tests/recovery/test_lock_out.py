@@ -26,7 +26,7 @@ def test_a_lock_out_ends_with_the_next_attempt(bank: Bank) -> None:
 def test_a_client_refused_before_the_signature_is_healed_after_it(bank: Bank) -> None:
     bank.lock_out()
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     assert "no news" in bank.outcome()
     bank.operator.sign({HOST: bank.new_pins})
     bank.later()
@@ -37,7 +37,7 @@ def test_nothing_is_fetched_while_nothing_is_wrong(bank: Bank) -> None:
     bank.operator.sign({HOST: bank.pins})
     for _ in range(3):
         bank.visit(bank.header())
-    bank.settle()
+    bank.finish_looks()
     assert bank.publisher.requests == []
     assert bank.store.looks() == []
 
@@ -46,7 +46,7 @@ def test_a_request_for_the_list_says_nothing_of_the_program(bank: Bank) -> None:
     bank.lock_out()
     bank.operator.sign({HOST: bank.new_pins})
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     for path, headers in bank.publisher.requests:
         assert HOST not in path
         assert {name.lower() for name in headers} <= {"host", "user-agent", "accept-encoding", "connection"}

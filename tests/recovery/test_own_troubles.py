@@ -28,7 +28,7 @@ def test_a_clock_that_is_wrong_by_a_year(bank: Bank, years: int) -> None:
     bank.lose_keys()
     bank.operator.sign({HOST: bank.new_pins})
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     if years > 0:
         assert "or your clock is wrong" in bank.outcome()
         assert bank.refused()
@@ -47,7 +47,7 @@ def test_a_store_from_a_backup_takes_the_present_list_and_no_expired_one(bank: B
     bank.later(8 * 86_400)
     with PinStore(bank.folder / "late", clock=bank.clock) as late:
         assert bank.refused(store=late)
-        bank.settle()
+        bank.finish_looks()
         assert "has expired" in str(late.looks()[0].outcome)
         assert bank.refused(store=late)
 
@@ -85,7 +85,7 @@ sys.stdin.read()
     bank.later(61)  # the lease of the killed process is over
     with bank.context().wrap_socket(_connected(bank), server_hostname="shop.test"):
         pass  # any handshake of the next process continues the look
-    bank.settle()
+    bank.finish_looks()
     assert not bank.refused()
 
 

@@ -231,7 +231,7 @@ def test_a_thief_plants_no_root_on_a_host_that_was_known_without(bank: Bank) -> 
         bank.later(3_600)
     bank.lose_keys()
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     assert bank.store.looks() == []
     # The owner's own root is taken, once every visit of seven days has named it.
     bank.site.show(bank.lost)
@@ -239,7 +239,7 @@ def test_a_thief_plants_no_root_on_a_host_that_was_known_without(bank: Bank) -> 
     bank.visit(bank.header())
     bank.lose_keys()
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     assert len(bank.store.looks()) == 1
 
 
@@ -249,7 +249,7 @@ def test_no_list_outlives_the_last_header(bank: Bank) -> None:
     bank.lose_keys()
     bank.operator.sign({HOST: PINS})
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     bank.later(3_700)
     assert bank.store.known_host(HOST) is None
     assert not bank.refused()

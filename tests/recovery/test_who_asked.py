@@ -19,14 +19,14 @@ def test_a_host_that_is_noted_anew_gets_no_older_list_that_another_asked_for(ban
     bank.lose_keys()
     bank.publisher.folder = bank.folder / "nowhere"
     assert bank.refused(SHOP)
-    bank.settle()
+    bank.finish_looks()
     bank.later(601)
     noting = bank.visit(bank.header(*bank.new_pins), SHOP)
     assert noting is not None
     assert noting.outcome == "noted"
     bank.publisher.folder = bank.operator.www
     assert bank.refused(HOST)
-    bank.settle()
+    bank.finish_looks()
     assert "no news" in bank.outcome(), "the old list was read"
     assert not bank.refused(SHOP)
 
@@ -38,7 +38,7 @@ def test_a_list_changes_all_that_asked_and_no_other(bank: Bank) -> None:
     bank.lose_keys()
     assert bank.refused(HOST)
     assert bank.refused(OTHER)
-    bank.settle()
+    bank.finish_looks()
     sign(bank, new=True)
     bank.later(120)
     assert bank.heals(HOST)
@@ -57,10 +57,10 @@ def test_a_host_that_the_list_leaves_out_waits_for_the_next_one(bank: Bank) -> N
     bank.operator.sign({HOST: bank.new_pins})
     assert bank.refused(SHOP)
     assert bank.refused(HOST)
-    bank.settle()
+    bank.finish_looks()
     bank.later()
     if bank.refused(HOST):  # the shop's look was under way when the bank asked
-        bank.settle()
+        bank.finish_looks()
     assert not bank.refused(HOST)
     due = bank.store.looks()[0].next_look_at
     assert due is not None
@@ -73,7 +73,7 @@ def test_a_request_ends_with_the_pins_of_its_host(bank: Bank) -> None:
         bank.visit(bank.header(max_age=max_age), name)
     bank.lose_keys()
     assert all(bank.refused(name) for name in (HOST, SHOP, OTHER))
-    bank.settle()
+    bank.finish_looks()
     bank.store.forget(OTHER)
     bank.later(601)
     bank.visit(bank.header(*bank.new_pins), SHOP)

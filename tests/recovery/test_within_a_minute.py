@@ -240,7 +240,7 @@ def test_a_dead_address_costs_a_look_its_share_once(bank: Bank, monkeypatch: pyt
     bank.lock_out()
     bank.operator.sign({HOST: bank.new_pins})
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     assert not bank.refused(), bank.outcome()
     assert tried.count(dead) == 1
 
@@ -281,7 +281,7 @@ def test_a_list_that_was_asked_for_before_takes_no_key_of_a_new_header(bank: Ban
     bank.lose_keys()
     bank.publisher.folder = bank.folder / "nowhere"
     assert bank.refused()
-    bank.settle()
+    bank.finish_looks()
     bank.publisher.folder = bank.operator.www
     bank.later(601)
     noting = bank.visit(bank.header(*bank.new_pins))
@@ -290,5 +290,5 @@ def test_a_list_that_was_asked_for_before_takes_no_key_of_a_new_header(bank: Ban
     bank.later(DAY / 2)
     with PinStore(bank.store.path, clock=bank.clock) as of_another_process:
         bank.visit(None, store=of_another_process)  # which looks at what is due
-        bank.settle()
+        bank.finish_looks()
         assert not bank.refused(store=of_another_process)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .circumstances import Circumstances, Told
+from .circumstances import Circumstances, Observed
 from .faults import SEVERITIES, Fault, Finding, Severity, catalogue
 from .linter import field_name, lint
 from .scan import CLASSES, MAX_LINE, Figure, Scan
@@ -17,9 +17,9 @@ __all__ = [
     "Figure",
     "Finding",
     "HeaderField",
+    "Observed",
     "Scan",
     "Severity",
-    "Told",
     "catalogue",
     "field_name",
     "fields_of_har",

@@ -14,12 +14,12 @@ from dynpin.pins import Pin
 
 from .faults import Severity, catalogue
 
-__all__ = ["Circumstances", "Told"]
+__all__ = ["Circumstances", "Observed"]
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----(?:\r?\n)?", re.DOTALL)
 
 
-class Told(NamedTuple):
+class Observed(NamedTuple):
     """A fault that was found elsewhere: its name in the catalogue, what is wrong, and its severity here."""
 
     fault: str
@@ -58,7 +58,7 @@ class Circumstances:
         report_uri_status: the result of a probe of report-uri: an HTTP status, or the failure in words.
         clients: the clients that the policy is for, such as ``"Chrome 120"`` or a User-Agent.
         ramp_steps: the max-ages, in seconds, of the steps of a ramp.
-        told: faults that the linter itself cannot see, in files or on the network.
+        observed: faults that the linter itself cannot see, in files or on the network.
     """
 
     scheme: str | None = None
@@ -92,7 +92,7 @@ class Circumstances:
     report_uri_status: str | None = None
     clients: tuple[str, ...] = ()
     ramp_steps: tuple[int, ...] = ()
-    told: tuple[Told, ...] = ()
+    observed: tuple[Observed, ...] = ()
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -153,7 +153,7 @@ class Circumstances:
             report_uri_status=None if status is None else str(status),
             clients=members.texts("clients"),
             ramp_steps=members.numbers("ramp_steps"),
-            told=members.told("told"),
+            observed=members.observed("observed"),
         )
 
 
@@ -190,13 +190,13 @@ class _Members:
             raise ValueError(f"{name} is a list of whole numbers")
         return tuple(item for item in items if isinstance(item, int))
 
-    def told(self, name: str) -> tuple[Told, ...]:
+    def observed(self, name: str) -> tuple[Observed, ...]:
         faults = self.mapping(name) or {}
         unknown = [fault for fault in faults if "{reason}" not in getattr(catalogue().get(fault), "message", "")]
         if unknown:
-            raise ValueError(f"{name} names {unknown[0]!r}, which is not a fault that can be told")
+            raise ValueError(f"{name} names {unknown[0]!r}, which is not a fault that can be observed")
         reasons = _Members(dict(faults))
-        return tuple(Told(fault, reason) for fault in faults for reason in reasons.texts(fault))
+        return tuple(Observed(fault, reason) for fault in faults for reason in reasons.texts(fault))
 
     def texts(self, name: str) -> tuple[str, ...]:
         value = self.members.get(name)

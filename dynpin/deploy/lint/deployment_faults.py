@@ -26,10 +26,10 @@ def deployment_findings(
     reading: Reading | None, circumstances: Circumstances, *, report_only: bool
 ) -> Iterator[Finding]:
     """The faults in the circumstances; `reading` is None if there is no value."""
-    for told in circumstances.told:
-        begins = catalogue()[told.fault].message.startswith("{reason}")
-        reason = _sentence(told.reason) if begins else told.reason
-        yield finding(told.fault, None, told.severity, reason=reason)
+    for observed in circumstances.observed:
+        begins = catalogue()[observed.fault].message.startswith("{reason}")
+        reason = _sentence(observed.reason) if begins else observed.reason
+        yield finding(observed.fault, None, observed.severity, reason=reason)
     yield from _transport(circumstances, report_only)
     yield from _mode(circumstances, report_only)
     yield from _environment(circumstances)

@@ -25,10 +25,10 @@ from dynpin.middleware.policy import (
 )
 from dynpin.pins import Pin
 
-from .circumstances import Circumstances, Told
+from .circumstances import Circumstances, Observed
 from .faults import Severity
 
-__all__ = ["Holdings", "chain_told", "holdings_of"]
+__all__ = ["Holdings", "holdings_of", "observed_in_chain"]
 
 _RSA_BITS = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
@@ -43,14 +43,14 @@ class Holdings:
         chains: the deployed chains.
         backups: the keys in reserve.
         header: the header that the site should send, at the present step of the ramp; None if the inventory makes none.
-        told: the faults of the files.
+        observed: the faults of the files.
     """
 
     inventory: Inventory
     chains: tuple[Chain, ...]
     backups: tuple[Key, ...]
     header: PublicKeyPins | None
-    told: tuple[Told, ...]
+    observed: tuple[Observed, ...]
 
     @property
     def name(self) -> str:
@@ -110,20 +110,22 @@ def holdings_of(inventory: Inventory, now: float) -> Holdings:
         PolicyError: if a file cannot be read or has no key.
     """
     chains, backups = inventory.read_chains(), inventory.read_backups()
-    told = list(_of_chains(inventory, chains, now))
-    told += _of_backups(inventory, chains, backups)
-    told += _swapped(inventory, chains)
+    observed = list(_of_chains(inventory, chains, now))
+    observed += _of_backups(inventory, chains, backups)
+    observed += _swapped(inventory, chains)
     header = None
     try:
         header = inventory.build(now).header
     except PolicyError as error:
         # Only once: the policy refuses for one of these reasons too.
-        if not any(each.reason in str(error) for each in told):
-            told.append(Told("policy-refused", str(error)))
-    return Holdings(inventory, chains, backups, header, tuple(told))
+        if not any(each.reason in str(error) for each in observed):
+            observed.append(Observed("policy-refused", str(error)))
+    return Holdings(inventory, chains, backups, header, tuple(observed))
 
 
-def chain_told(chain: Chain, hosts: Sequence[str], now: float, beside: Sequence[Chain] = ()) -> Iterator[Told]:
+def observed_in_chain(
+    chain: Chain, hosts: Sequence[str], now: float, beside: Sequence[Chain] = ()
+) -> Iterator[Observed]:
     """The faults of a chain. If clients accept it nevertheless, the fault is a warning."""
     faults = chain_faults(chain, hosts, now=now, beside=beside)
     # If the first certificate is not the server's, its names and dates mean nothing.
@@ -131,26 +133,26 @@ def chain_told(chain: Chain, hosts: Sequence[str], now: float, beside: Sequence[
         each for each in faults if each.refused and each.code in ("chain-out-of-order", "ca-certificate-as-leaf")
     ]
     for fault in misplaced or faults:
-        yield Told(fault.code, fault.message, None if fault.refused else "warning")
+        yield Observed(fault.code, fault.message, None if fault.refused else "warning")
 
 
-def _of_chains(inventory: Inventory, chains: Sequence[Chain], now: float) -> Iterator[Told]:
+def _of_chains(inventory: Inventory, chains: Sequence[Chain], now: float) -> Iterator[Observed]:
     for chain in chains:
-        yield from chain_told(chain, inventory.hosts, now, [each for each in chains if each is not chain])
+        yield from observed_in_chain(chain, inventory.hosts, now, [each for each in chains if each is not chain])
 
 
-def _of_backups(inventory: Inventory, chains: Sequence[Chain], backups: Sequence[Key]) -> Iterator[Told]:
+def _of_backups(inventory: Inventory, chains: Sequence[Chain], backups: Sequence[Key]) -> Iterator[Observed]:
     found = [in_chain(backup, chains, inventory.roots) for backup in backups]
     severity: Severity | None = "error" if all(found) else None
     for why in found:
         if why is not None:
-            yield Told("backup-pin-in-chain", why, severity)
+            yield Observed("backup-pin-in-chain", why, severity)
     # Where a key of such a kind is deployed, clients and servers have the settings for it.
     deployed = {_unusual(public_key(chain.certificates[0])) for chain in chains if chain.certificates}
     for backup in backups:
         kind = _unusual(backup.public_key)
         if kind is not None and kind not in deployed:
-            yield Told("backup-key-unusable", f"{backup.label} is {kind}")
+            yield Observed("backup-key-unusable", f"{backup.label} is {kind}")
 
 
 def _unusual(key: object) -> str | None:
@@ -166,7 +168,7 @@ def _unusual(key: object) -> str | None:
             return None
 
 
-def _swapped(inventory: Inventory, chains: Sequence[Chain]) -> Iterator[Told]:
+def _swapped(inventory: Inventory, chains: Sequence[Chain]) -> Iterator[Observed]:
     """A certificate among the backups and none among the deployed keys: a deployed key always has a certificate."""
     if any(chain.certificates for chain in chains):
         return
@@ -176,7 +178,7 @@ def _swapped(inventory: Inventory, chains: Sequence[Chain]) -> Iterator[Told]:
         if path is not None and chain is not None and _is_for(chain, inventory.hosts):
             names = ", ".join(chain.names or ())
             reason = f"backups names {Path(path).name}, a certificate for {names}, and keys names no certificate"
-            yield Told("keys-and-backups-swapped", f"{reason}: the two look swapped")
+            yield Observed("keys-and-backups-swapped", f"{reason}: the two look swapped")
             return
 
 

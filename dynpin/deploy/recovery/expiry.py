@@ -80,7 +80,7 @@ def clock_fault(signed: Mapping[str, Signed], now: float) -> str | None:
     return (
         f"the clock of this machine says {rfc3339(now)}, and the last signature was made at {rfc3339(at)}, {apart}. "
         "What is signed by a wrong clock expires at the wrong time, and clients refuse it. Set the clock; if it is "
-        "right, say so: --clock-is-right"
+        "right, say so: --accept-clock"
     )
 
 

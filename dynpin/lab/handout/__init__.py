@@ -45,7 +45,7 @@ class _Course:
     agents: tuple[str, ...]
     wide: tuple[Markup, ...]
     narrow: tuple[Markup, ...]
-    words: str
+    description: str
     visits: tuple[_Visit, ...]
     remarks: tuple[tuple[str, bool], ...]
 
@@ -132,14 +132,14 @@ def _courses(scenario: Scenario, timelines: Mapping[str, Timeline]) -> tuple[_Co
 
 
 def _course(scenario: Scenario, timeline: Timeline, agents: Sequence[str]) -> _Course:
-    wide, words = draw_inline(timeline, scenario.title, agents)
+    wide, description = draw_inline(timeline, scenario.title, agents)
     narrow, _ = draw_inline(timeline, scenario.title, agents, page=PHONE)
     return _Course(
         agents=tuple(agents),
         # ElementTree wrote these elements: every text in them is escaped.
         wide=tuple(Markup(part) for part in wide),  # noqa: S704
         narrow=tuple(Markup(part) for part in narrow),  # noqa: S704
-        words=words,
+        description=description,
         visits=tuple(
             _Visit(
                 day(visit.at),

@@ -260,7 +260,7 @@ class _Playing:
         server = self._testbed.plain if step.scheme == "http" else self._testbed.tls(judged, step.port)
         before = _counted(server)
         answer = self._agent.do(replace(self._now(), do="visit", url=url, host=step.host))
-        self._testbed.settle(at_once=self._agent.description.resident)
+        self._testbed.wait_until_read(at_once=self._agent.description.resident)
         requests, connections, resumed = (after - b for after, b in zip(_counted(server), before, strict=True))
         outcome, detail = _outcome(answer, reached=requests > 0, connected=connections > 0)
         self.seen.append(f"{step.host} shows {step.chain}: {outcome}{f' ({detail})' if detail else ''}")

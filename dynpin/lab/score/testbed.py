@@ -114,7 +114,7 @@ class Testbed:
         server.use(self._contexts[place])
         return f"{self._url(step.host, port)}/"
 
-    def settle(self, *, at_once: bool) -> None:
+    def wait_until_read(self, *, at_once: bool) -> None:
         """Wait until everything that was sent has been read; `at_once` if the agent's process keeps connections."""
         for server in self._servers.values():
             if at_once:

@@ -6,10 +6,10 @@ accepts and what it notes. This package only does the arithmetic of expiry, on a
 """
 
 from dynpin.lab.simulation.advice import Advice, Risks, advise
-from dynpin.lab.simulation.policy import SitePolicy
 from dynpin.lab.simulation.population import PRESETS, Group, Population
 from dynpin.lab.simulation.recovery import Recovery
 from dynpin.lab.simulation.run import Outcome, simulate
+from dynpin.lab.simulation.site_policy import SitePolicy
 from dynpin.lab.simulation.study import Study, read_study
 from dynpin.lab.simulation.traces import Traces
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from dynpin.durations import duration
 from dynpin.lab.simulation.calendar import Attack, Compromise, Event, Loss
-from dynpin.lab.simulation.policy import SitePolicy
-from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.recovery import Recovery
 from dynpin.lab.simulation.risks import Risks
 from dynpin.lab.simulation.run import Outcome, simulate
+from dynpin.lab.simulation.site_policy import SitePolicy
 from dynpin.lab.simulation.study import Study
+from dynpin.lab.simulation.study_table import DAY
 
 __all__ = ["Advice", "Choice", "Risks", "advise"]
 

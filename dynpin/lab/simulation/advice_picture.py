@@ -16,8 +16,8 @@ from dynpin.durations import duration
 
 from .advice import Advice, Choice
 from .paper import DASHES, PAPERS, STYLE, Format, Paper, bare, heading, saved
-from .reading import DAY
 from .study import Study
+from .study_table import DAY
 
 __all__ = ["draw_advice"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar, get_args
 
 from dynpin.errors import InvalidStudy
-from dynpin.lab.simulation.policy import Pinned, SitePolicy
-from dynpin.lab.simulation.reading import DAY, Table
+from dynpin.lab.simulation.site_policy import Pinned, SitePolicy
+from dynpin.lab.simulation.study_table import DAY, Table
 
 __all__ = ["ALL", "Attack", "CAChange", "Change", "Compromise", "Event", "Loss", "Mistake", "Rotation", "Site", "Unpin"]
 
@@ -341,4 +341,4 @@ def _successor(table: Table) -> Successor:
 def _keys(table: Table, default: int) -> int:
     if table.values.get("keys") == "all":
         return ALL
-    return table.whole("keys", default, least=1, most=ALL)
+    return table.integer("keys", default, least=1, most=ALL)

@@ -33,7 +33,7 @@ class Comparison:
 
     def picture(self, form: Format = "svg", *, dark: bool = False) -> bytes:
         """The curves as a file, as `dynpin simulate --plot` draws them."""
-        from dynpin.lab.simulation.picture import draw  # noqa: PLC0415 - matplotlib takes a while
+        from dynpin.lab.simulation.curves import draw  # noqa: PLC0415 - matplotlib takes a while
 
         return draw(self.study, self.outcomes, form, dark=dark)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .reading import DAY
+from .study_table import DAY
 from .visits import Integers
 
 __all__ = ["NEVER", "Looks"]

@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 
 from dynpin.errors import InvalidStudy
-from dynpin.lab.simulation.reading import DAY, Table
+from dynpin.lab.simulation.study_table import DAY, Table
 from dynpin.lab.simulation.traces import Traces, read_traces
 from dynpin.lab.simulation.visits import Floats, Integers, Visits, ranges
 

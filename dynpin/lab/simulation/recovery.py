@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from .reading import DAY, Table
+from .study_table import DAY, Table
 
 __all__ = ["Recovery", "Watch", "read_recovery"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from dynpin.lab.simulation.reading import DAY, Table
+from dynpin.lab.simulation.study_table import DAY, Table
 
 __all__ = ["Risks", "read_risks"]
 

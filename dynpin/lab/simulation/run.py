@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from dynpin.lab.simulation import intervals
 from dynpin.lab.simulation.engine import play
 from dynpin.lab.simulation.healing import play_with_lists
-from dynpin.lab.simulation.policy import SitePolicy
-from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.site_policy import SitePolicy
 from dynpin.lab.simulation.study import Study
+from dynpin.lab.simulation.study_table import DAY
 from dynpin.lab.simulation.tally import Tally, Writer
 from dynpin.lab.simulation.world import World, build
 from dynpin.lab.workers import shared

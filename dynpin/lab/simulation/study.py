@@ -10,11 +10,11 @@ from pathlib import Path
 from dynpin.durations import duration
 from dynpin.errors import InvalidStudy
 from dynpin.lab.simulation.calendar import Attack, Compromise, Event, read_events
-from dynpin.lab.simulation.policy import SitePolicy, read_policy
 from dynpin.lab.simulation.population import PRESETS, Population, read_population
-from dynpin.lab.simulation.reading import DAY, Table
 from dynpin.lab.simulation.recovery import Recovery, read_recovery
 from dynpin.lab.simulation.risks import Risks, read_risks
+from dynpin.lab.simulation.site_policy import SitePolicy, read_policy
+from dynpin.lab.simulation.study_table import DAY, Table
 from dynpin.middleware.policy import read_file
 from dynpin.noting import DEFAULT_MAX_MAX_AGE
 
@@ -181,9 +181,9 @@ def study_of(values: object, folder: Path, *, advice: bool = False) -> Study:
             for number, each in enumerate(top.tables("event"), start=1)
             for event in read_events(number, each, round(days * DAY))
         ),
-        clients=top.whole("clients", 100_000, least=1, most=_MOST_CLIENTS),
+        clients=top.integer("clients", 100_000, least=1, most=_MOST_CLIENTS),
         days=days,
-        seed=top.whole("seed", 1),
+        seed=top.integer("seed", 1),
         client_cap=cap,
         least_step=0.01 if top.choice("client", ("rfc", "dynpin"), "rfc") == "dynpin" else 0.0,
         risks=read_risks(top.values.get("risks", {})),

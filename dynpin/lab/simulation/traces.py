@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dynpin.errors import InvalidStudy
-from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.study_table import DAY
 from dynpin.lab.simulation.visits import Floats, Integers, Visits, ranges
 from dynpin.middleware.policy import read_file
 

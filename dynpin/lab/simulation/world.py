@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost
 from dynpin.lab.simulation.calendar import Attack, Event, Site
-from dynpin.lab.simulation.policy import SitePolicy
+from dynpin.lab.simulation.site_policy import SitePolicy
 from dynpin.noting import note
 from dynpin.pins import Pin
 from dynpin.validation import validate

@@ -21,9 +21,9 @@ from dynpin.report import load_json, unwrap
 
 from ..outage import Outage
 from ..storage import HOUR, MODES, Arrival, Cause, Counted, Mode, Outcome, Token
+from .bodies import Understood, decoded, understood
 from .commit import GroupCommit, Overloaded
 from .limits import SOURCE_ADDRESS, Ledger, Limits, Meter, SourceAddress, truncated
-from .reading import Understood, decoded, understood
 
 __all__ = ["Admission", "Answer", "Intake", "Taken", "is_token"]
 

@@ -18,6 +18,7 @@ from .values import (
     Mode,
     Outcome,
     Page,
+    PendingAlert,
     Pruned,
     Retention,
     Rise,
@@ -27,7 +28,6 @@ from .values import (
     StoredReport,
     Token,
     Triaged,
-    Untold,
 )
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "Mode",
     "Outcome",
     "Page",
+    "PendingAlert",
     "Pruned",
     "Reader",
     "Retention",
@@ -66,7 +67,6 @@ __all__ = [
     "Term",
     "Token",
     "Triaged",
-    "Untold",
     "address_of",
     "migrate_storage",
     "new_api_token",

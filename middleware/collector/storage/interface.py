@@ -15,6 +15,7 @@ from .values import (
     Counted,
     Group,
     Page,
+    PendingAlert,
     Pruned,
     Retention,
     Rise,
@@ -24,7 +25,6 @@ from .values import (
     StoredReport,
     Token,
     Triaged,
-    Untold,
 )
 
 __all__ = ["Admin", "Jobs", "Reader", "Sink", "Storage"]
@@ -130,12 +130,12 @@ class Jobs(Protocol):
         """Groups with at least `factor` times as many reports in this hour as in an average hour of the day before."""
         ...
 
-    def announce(self, channels: Sequence[str], untold: Sequence[Untold], at: float) -> None:
-        """Store that each of these channels must still be told of these groups."""
+    def announce(self, channels: Sequence[str], alerts: Sequence[PendingAlert], at: float) -> None:
+        """Store alerts that each of these channels has still to take."""
         ...
 
-    def untold(self, channel: str, limit: int) -> list[Untold]:
-        """Groups that a channel must still be told of; without those that somebody has muted or resolved since."""
+    def pending_alerts(self, channel: str, limit: int) -> list[PendingAlert]:
+        """Alerts that a channel has still to take; none about groups that somebody has muted or resolved since."""
         ...
 
     def note_channel(self, note: ChannelNote, told: Iterable[Group] = ()) -> None:

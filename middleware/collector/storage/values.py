@@ -20,6 +20,7 @@ __all__ = [
     "Mode",
     "Outcome",
     "Page",
+    "PendingAlert",
     "Pruned",
     "Retention",
     "Rise",
@@ -29,7 +30,6 @@ __all__ = [
     "StoredReport",
     "Token",
     "Triaged",
-    "Untold",
 ]
 
 Mode = Literal["enforce", "report-only"]
@@ -179,8 +179,8 @@ class Rise:
 
 
 @dataclass(frozen=True, slots=True)
-class Untold:
-    """A group that a channel of alerts must still be told of: a new one, or one that rises (see :class:`Rise`)."""
+class PendingAlert:
+    """An alert that a channel has still to take, about a new group, or one that rises (see :class:`Rise`)."""
 
     group: Group
     reports: int | None = None

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ..formatting import several
-from ..storage import HOUR, ChannelNote, Filter, Group, Storage, Untold
+from ..storage import HOUR, ChannelNote, Filter, Group, PendingAlert, Storage
 from ..triage import SEVERITIES, VERDICTS
 from .channels import Channel, Line, Message, Send
 
@@ -103,9 +103,12 @@ class Alerts:
             for rise in storage.rising(int(now // HOUR), self.rise, self.rise_at_least)
             if rise.announced_at is not None and not _is_within(_DAY, rise.announced_at, now)
         ]
-        untold = [*(Untold(group) for group in new), *(Untold(rise.group, rise.reports, rise.before) for rise in rises)]
-        if untold:
-            storage.announce(list(self._lines), untold, now)
+        pending = [
+            *(PendingAlert(group) for group in new),
+            *(PendingAlert(rise.group, rise.reports, rise.before) for rise in rises),
+        ]
+        if pending:
+            storage.announce(list(self._lines), pending, now)
 
     def _end_finished(self, storage: Storage, now: float, awaited: int) -> bool:
         """Store the results of messages: wait some seconds for `awaited` of them, then take all that have ended."""
@@ -126,18 +129,18 @@ class Alerts:
         return {name: ChannelNote(name) for name in self._lines} | {note.name: note for note in storage.channels()}
 
     def _message(self, storage: Storage, channel: str) -> Message | None:
-        untold = storage.untold(channel, 500)
-        if not untold:
+        pending = storage.pending_alerts(channel, 500)
+        if not pending:
             return None
-        untold.sort(key=lambda each: _RANKS.get(each.group.severity or "", _RANKS["unclear"]))
+        pending.sort(key=lambda each: _RANKS.get(each.group.severity or "", _RANKS["unclear"]))
         lines = [
             f"{'Resolved, and back again: ' if each.group.state == 'resolved' else ''}"
             f"{several(each.reports, 'report')} this hour, {each.before or 0:.0f} before: {self._line(each.group)}"
-            for each in untold
+            for each in pending
             if each.reports is not None
         ]
-        lines += [f"New: {self._line(each.group)}" for each in untold if each.reports is None]
-        return Message(_subject(untold), _listed(lines), [each.group for each in untold])
+        lines += [f"New: {self._line(each.group)}" for each in pending if each.reports is None]
+        return Message(_subject(pending), _listed(lines), [each.group for each in pending])
 
     def _digest(self, storage: Storage, note: ChannelNote, now: float) -> Message | None:
         if self.digest is None or note.digest_at is None:
@@ -167,10 +170,10 @@ def _is_within(seconds: float, before: float | None, now: float) -> bool:
     return before is not None and 0 <= now - before < seconds
 
 
-def _subject(untold: list[Untold]) -> str:
-    new = [each.group for each in untold if each.reports is None]
+def _subject(pending: list[PendingAlert]) -> str:
+    new = [each.group for each in pending if each.reports is None]
     attacks = sum(group.severity == "attack" for group in new)
-    parts = [(attacks, "possible attack"), (len(new), "new group"), (len(untold) - len(new), "sudden rise")]
+    parts = [(attacks, "possible attack"), (len(new), "new group"), (len(pending) - len(new), "sudden rise")]
     return "dynpin: " + ", ".join(several(number, thing) for number, thing in parts if number)
 
 

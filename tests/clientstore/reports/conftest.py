@@ -10,7 +10,7 @@ import trustme
 
 from dynpin.clientstore import PinStore
 
-from ...scenarios import Clock
+from ...clock import Clock
 from ..world import World, tls_world
 
 
@@ -18,11 +18,6 @@ from ..world import World, tls_world
 def world(honest: trustme.CA, rogue: trustme.CA, tmp_path: Path, clock: Clock) -> Iterator[World]:
     with tls_world(honest, rogue, tmp_path, clock=clock) as made:
         yield made
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

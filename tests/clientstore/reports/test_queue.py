@@ -15,7 +15,7 @@ from dynpin import Report, StoreError
 from dynpin.clientstore import PinStore, ReportQueue, enforce
 from dynpin.report import parse_report
 
-from ...scenarios import BASE, Clock
+from ...clock import BASE, Clock
 from ..inbox import Inbox
 from ..queued import HOUR, URI, a_report, by_hand, outcomes, violate
 from ..world import HOST, World
@@ -192,6 +192,8 @@ def dynpin_reports(capsys: pytest.CaptureFixture[str], *arguments: object) -> tu
 
 def test_the_command_lists_sends_and_drops(tmp_path: Path, inbox: Inbox, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "pins"
+    assert "no pin store at" in dynpin_reports(capsys, "list", "--store", path)[2]
+    PinStore(path).close()
     assert dynpin_reports(capsys, "list", "--store", path) == (0, "No violation report was queued.\n", "")
     assert dynpin_reports(capsys, "send", "--store", path) == (0, "No report waits.\n", "")
     with PinStore(path) as store:
@@ -210,7 +212,11 @@ def test_the_command_lists_sends_and_drops(tmp_path: Path, inbox: Inbox, capsys:
         (host, "pending", 1) for host in ("a.test", "b.test", "c.test")
     ]
     assert dynpin_reports(capsys, "drop", 1, "--store", path)[:2] == (0, "1 dropped\n")
-    assert dynpin_reports(capsys, "drop", 1, "--store", path) == (1, "", "dynpin: there is no report 1\n")
+    assert dynpin_reports(capsys, "drop", 1, "--store", path) == (
+        1,
+        "",
+        f"dynpin: {path} has no report 1; dynpin reports list shows the reports\n",
+    )
     inbox.status = 200
     code, out, _ = dynpin_reports(capsys, "send", "--json", "--store", path)
     assert code == 0

@@ -17,7 +17,7 @@ from dynpin.clientstore import PinStore, enforce
 from dynpin.lab.network import TLSServer
 from dynpin.report import parse_report
 
-from ...scenarios import Clock
+from ...clock import Clock
 from ..inbox import Inbox
 from ..queued import DAY, HOUR, PINS, URI, a_report, by_hand, outcomes, violate
 from ..world import HOST, World

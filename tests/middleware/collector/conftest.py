@@ -24,27 +24,14 @@ from dynpin.middleware.collector.app import Collector
 from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.worker import alerts
+from tests.clock import BASE, Clock
 
-NOW = 1_800_000_000.0
+NOW = BASE
 # What speaks http needs none, and reading those of the system takes longer than most tests.
 _NO_ROOTS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "reports.json").read_text())["requests"]
 
-
 Entries = list[dict[str, Any]]
-
-
-class Clock:
-    """Time that moves when a test says so."""
-
-    def __init__(self, now: float = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def forward(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @contextmanager

@@ -11,8 +11,9 @@ import httpx
 from dynpin.middleware.collector import Limits, Token, collector
 from dynpin.report import rfc3339
 from tests.chromium import chromium
+from tests.clock import Clock
 from tests.middleware.collector import test_triage as cases
-from tests.middleware.collector.conftest import NOW, Clock, serving, vector
+from tests.middleware.collector.conftest import NOW, serving, vector
 
 PICTURES = Path(__file__).parents[3] / "docs" / "_static"
 DAY = 86_400.0

@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 
 from dynpin.middleware.collector import Retention, collector, new_api_token
 from dynpin.middleware.collector.worker import prune
-from tests.middleware.collector.conftest import NOW, Clock, Site, Start, report, running_site
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW, Site, Start, report, running_site
 
 HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 HASH = HASHER.hash("correct horse")
@@ -61,7 +62,9 @@ def test_a_session_ends_with_a_changed_password(before: str, after: str, goes_on
         assert answer.status_code == (200 if goes_on else 303)
 
 
-@pytest.mark.parametrize("broken", ["$argon2id$", HASH[:-8] + "!", HASH.replace("argon2id", "argon2x")])
+@pytest.mark.parametrize(
+    "broken", ["$argon2id$", HASH[:-8] + "!", HASH.replace("argon2id", "argon2x")], ids=["no hash", "cut", "unknown"]
+)
 def test_a_hash_that_was_cut_lets_nobody_in_and_is_told(broken: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="begins like an argon2 hash"):
         collector(tmp_path / "r.sqlite", password=broken)

@@ -20,7 +20,8 @@ from dynpin.middleware.collector import Alerts, ServiceSettings, open_storage
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter, State, Storage
 from dynpin.middleware.collector.worker import Channel, apprise
-from tests.middleware.collector.conftest import NOW, Clock, Inbox, Start, posted, report, vector
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW, Inbox, Start, posted, report, vector
 
 
 class Post(list[tuple[str, str]]):
@@ -278,7 +279,7 @@ def test_a_channel_that_hangs_holds_up_no_other_and_is_shown(office: Office, pos
     # It took the first message after all, and is told of the other group alone.
     release.set()
     until(lambda: alerts.tell(storage, NOW + 200) or len(calls) > 1)
-    until(lambda: alerts.tell(storage, NOW + 400) or storage.untold("alert channel 1 (json://…)", 9) == [])
+    until(lambda: alerts.tell(storage, NOW + 400) or storage.pending_alerts("alert channel 1 (json://…)", 9) == [])
     assert calls == ["dynpin: 1 new group"] * 2
     assert failing(storage) == {}
     assert len(post) == 2
@@ -370,15 +371,15 @@ def test_what_cannot_be_written_down_is_not_told_again(office: Office, post: Pos
     office.alerts.digest = None
     storage = office.service.storage
     with closing(sqlite3.connect(storage.name)) as db:
-        db.execute("CREATE TRIGGER full BEFORE DELETE ON untold BEGIN SELECT RAISE(ABORT, 'full'); END")
+        db.execute("CREATE TRIGGER full BEFORE DELETE ON pending_alerts BEGIN SELECT RAISE(ABORT, 'full'); END")
         for _ in range(10):
             with pytest.raises(StoreError):
                 office.tell()
             office.clock.forward(59)
         db.execute("DROP TRIGGER full")
-    assert storage.untold("the alert channel", 9) != []
+    assert storage.pending_alerts("the alert channel", 9) != []
     assert office.tell()
-    assert storage.untold("the alert channel", 9) == []
+    assert storage.pending_alerts("the alert channel", 9) == []
     office.clock.forward(601)
     assert not office.tell()
     assert [subject for subject, _ in post] == ["dynpin: 1 new group"]

@@ -17,7 +17,8 @@ from dynpin.middleware.collector import Alerts, Limits, ServiceSettings, Token
 from dynpin.middleware.collector.intake import decoded
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter
-from tests.middleware.collector.conftest import NOW, Clock, Site, Start, posted, report, running_site, vector
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW, Site, Start, posted, report, running_site, vector
 from tests.middleware.collector.test_pages import key
 
 CHROME = json.dumps(vector("real-chrome-yubico")["body"])

@@ -13,7 +13,8 @@ from dynpin.middleware.collector import Limits, ServiceSettings
 from dynpin.middleware.collector.intake import Meter
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import HOUR
-from tests.middleware.collector.conftest import NOW, Clock, posted, report
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW, posted, report
 
 
 @pytest.fixture

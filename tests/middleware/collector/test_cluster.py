@@ -22,6 +22,7 @@ from tests.environments import ROOT
 from tests.middleware.collector.conftest import report
 from tests.middleware.collector.test_command import collecting
 from tests.postgres import Cluster, pair, running
+from tests.programs import end
 
 # Far beyond what anything here takes: where the code is right, nobody waits so long.
 PATIENCE = 120.0
@@ -231,8 +232,7 @@ def balancer(folder: Path, nodes: Sequence[str]) -> Iterator[tuple[str, ssl.SSLC
             assert process.poll() is None, (folder / "haproxy.log").read_text()
             yield f"https://localhost:{port}", site.client()
         finally:
-            process.terminate()
-            process.wait()
+            end(process)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)

@@ -28,6 +28,7 @@ from tests.middleware.collector.chains import Issued
 from tests.middleware.collector.conftest import Inbox, report
 from tests.middleware.collector.storage.conftest import arrival
 from tests.middleware.collector.test_triage import LEAF, MIDDLE, OTHER_PIN, PINS, ROOT, reported
+from tests.programs import end
 
 COMMAND = [sys.executable, "-c", "from dynpin.cli import main; main()", "collect"]
 
@@ -51,9 +52,7 @@ def collecting(storage: Path | str, *options: str) -> Iterator[tuple[subprocess.
     try:
         yield process, said
     finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait()
+        end(process)
         process.stderr.close()
 
 

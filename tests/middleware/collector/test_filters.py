@@ -21,8 +21,9 @@ from dynpin.middleware.collector.storage import Arrival, Cause, Filter, Triaged
 from dynpin.middleware.collector.triage import VERDICTS, Diagnosis, VerdictName
 from dynpin.middleware.collector.web import Access, web_app
 from dynpin.middleware.collector.web.gate import Gate
+from tests.clock import Clock
 from tests.middleware.collector.chains import authority
-from tests.middleware.collector.conftest import NOW, Clock, Site, Start, report, running_site
+from tests.middleware.collector.conftest import NOW, Site, Start, report, running_site
 
 
 @pytest.fixture(scope="module")

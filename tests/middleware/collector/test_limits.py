@@ -15,7 +15,8 @@ from dynpin.middleware.collector.intake import Meter, truncated
 from dynpin.middleware.collector.storage import Arrival, Counted
 from dynpin.middleware.collector.storage.sql import SQLStorage
 from dynpin.middleware.collector.storage.sqlite import SQLiteEngine
-from tests.middleware.collector.conftest import Clock, Start, report
+from tests.clock import Clock
+from tests.middleware.collector.conftest import Start, report
 
 
 @pytest.mark.parametrize(

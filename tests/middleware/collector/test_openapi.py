@@ -16,7 +16,8 @@ from dynpin.middleware.collector.storage import FIELDS
 from dynpin.middleware.collector.web.access import Access
 from dynpin.middleware.collector.web.api import api_routes
 from dynpin.middleware.collector.web.health import Readiness, health_routes
-from tests.middleware.collector.conftest import Clock, Start
+from tests.clock import Clock
+from tests.middleware.collector.conftest import Start
 from tests.middleware.collector.test_pages import HASH, PASSWORD, fill
 
 # A report is read leniently on purpose: there an odd member is a flag, and no reason to refuse.

@@ -21,7 +21,8 @@ from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.outage import Outage
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.web.health import Readiness
-from tests.middleware.collector.conftest import Clock, Site, Start, report
+from tests.clock import Clock
+from tests.middleware.collector.conftest import Site, Start, report
 from tests.small_disk import fill, mounted
 
 PAGES = ["/", "/groups", "/reports", "/api/groups", "/metrics", "/export/groups.json"]

@@ -22,7 +22,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from dynpin.middleware.collector import collector
-from tests.middleware.collector.conftest import Clock, Site, Start, report, running_site, serving, vector
+from tests.clock import Clock
+from tests.middleware.collector.conftest import Site, Start, report, running_site, serving, vector
 
 PAGES = ["/", "/groups", "/reports", "/set-up", "/api/groups", "/api/reports", "/export/groups.csv", "/metrics"]
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}"

@@ -15,8 +15,9 @@ import pytest
 from dynpin.middleware.collector import Alerts, ServiceSettings, Token
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.worker import apprise, plain
+from tests.clock import Clock
 from tests.middleware.collector.chains import authority
-from tests.middleware.collector.conftest import Clock, Inbox, Site, Start, posted, report, running_site
+from tests.middleware.collector.conftest import Inbox, Site, Start, posted, report, running_site
 
 PAYLOADS = {
     "slack link": "<https://evil.test|Sign in>",

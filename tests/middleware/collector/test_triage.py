@@ -28,8 +28,9 @@ from dynpin.middleware.collector.triage import (
     names_cover,
 )
 from dynpin.report import Report, read_report, rfc3339
+from tests.clock import Clock
 from tests.middleware.collector.chains import Issued, authority
-from tests.middleware.collector.conftest import NOW, Clock, Start, vector
+from tests.middleware.collector.conftest import NOW, Start, vector
 
 DAY = 86_400.0
 OLD = NOW - 200 * DAY

@@ -18,7 +18,8 @@ from dynpin.middleware.collector import Alerts, Retention, ServiceSettings
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter, Group
 from dynpin.middleware.collector.worker import clock_jump
-from tests.middleware.collector.conftest import NOW, Clock, Start, posted, report, vector
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW, Start, posted, report, vector
 
 DAY = 86_400
 Build = Callable[..., Service]

@@ -8,16 +8,16 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Double, and_, cast, delete, func, or_, select, update
 
-from ..values import ChannelNote, Group, Rise, Untold
+from ..values import ChannelNote, Group, PendingAlert, Rise
 from . import schema
 from .engine import Unit, upsert
 from .rows import GROUP_COLUMNS, group_of
 
-__all__ = ["announce", "channels", "keep_channels", "note_channel", "rising", "unannounced", "untold"]
+__all__ = ["announce", "channels", "keep_channels", "note_channel", "pending_alerts", "rising", "unannounced"]
 
-_groups, _rates, _untold, _channels = schema.groups.c, schema.rates.c, schema.untold.c, schema.channels.c
+_groups, _rates, _pending, _channels = schema.groups.c, schema.rates.c, schema.pending_alerts.c, schema.channels.c
 # A resolved group that comes back is told again; a muted group is not.
-_STANDS = or_(_groups.state == "open", and_(_untold.reports.is_not(None), _groups.state != "muted"))
+_STANDS = or_(_groups.state == "open", and_(_pending.reports.is_not(None), _groups.state != "muted"))
 _NOTED = [each.name for each in fields(ChannelNote) if each.name != "waiting"]
 
 
@@ -52,37 +52,39 @@ def rising(unit: Unit, hour: int, factor: float, at_least: int) -> list[Rise]:
     return [Rise(group_of(row), row.now, row.before, row.alerted_at) for row in rows]
 
 
-def announce(unit: Unit, channels: Sequence[str], untold: Sequence[Untold], at: float) -> None:
-    """Store that each of these channels must still be told of these groups."""
-    told = _groups.id.in_([each.group.id for each in untold])
+def announce(unit: Unit, channels: Sequence[str], alerts: Sequence[PendingAlert], at: float) -> None:
+    """Store alerts that each of these channels has still to take."""
+    told = _groups.id.in_([each.group.id for each in alerts])
     # Locked in the same order as in a batch, so that there is no deadlock. Some groups may be pruned by now.
     found = set(unit.db.scalars(select(_groups.id).where(told).order_by(_groups.key).with_for_update()))
     unit.db.execute(update(schema.groups).where(_groups.id.in_(found)).values(alerted_at=at))
     rows = [
         {"channel": channel, "group_id": each.group.id, "reports": each.reports, "before": each.before}
         for channel in channels
-        for each in untold
+        for each in alerts
         if each.group.id in found
     ]
-    upsert(unit.db, schema.untold, rows)
+    upsert(unit.db, schema.pending_alerts, rows)
 
 
-def untold(unit: Unit, channel: str, limit: int) -> list[Untold]:
-    """Groups that a channel must still be told of; without those that somebody has muted or resolved since."""
+def pending_alerts(unit: Unit, channel: str, limit: int) -> list[PendingAlert]:
+    """Alerts that a channel has still to take; none about groups that somebody has muted or resolved since."""
     rows = unit.db.execute(
-        select(*GROUP_COLUMNS, _untold.reports.label("risen"), _untold.before)
-        .select_from(schema.untold.join(schema.groups, _groups.id == _untold.group_id))
-        .where(_untold.channel == channel, _STANDS)
-        .order_by(_untold.group_id)
+        select(*GROUP_COLUMNS, _pending.reports.label("risen"), _pending.before)
+        .select_from(schema.pending_alerts.join(schema.groups, _groups.id == _pending.group_id))
+        .where(_pending.channel == channel, _STANDS)
+        .order_by(_pending.group_id)
         .limit(limit)
     )
-    return [Untold(group_of(row), row.risen, row.before) for row in rows]
+    return [PendingAlert(group_of(row), row.risen, row.before) for row in rows]
 
 
 def channels(unit: Unit) -> list[ChannelNote]:
     """The state of each channel of alerts, in the order of their names."""
-    of_groups = select(func.count()).select_from(schema.untold.join(schema.groups, _groups.id == _untold.group_id))
-    waiting = of_groups.where(_untold.channel == _channels.name, _STANDS).correlate(schema.channels)
+    of_groups = select(func.count()).select_from(
+        schema.pending_alerts.join(schema.groups, _groups.id == _pending.group_id)
+    )
+    waiting = of_groups.where(_pending.channel == _channels.name, _STANDS).correlate(schema.channels)
     columns: list[ColumnElement[Any]] = [*(_channels[name] for name in _NOTED), waiting.scalar_subquery()]
     return [ChannelNote(*row) for row in unit.db.execute(select(*columns).order_by(_channels.name))]
 
@@ -91,12 +93,12 @@ def note_channel(unit: Unit, note: ChannelNote, told: Iterable[Group] = ()) -> N
     """Store the state of a channel, and that it was told of these groups."""
     row = {name: getattr(note, name) for name in _NOTED}
     upsert(unit.db, schema.channels, [row], replace=[name for name in _NOTED if name != "name"])
-    of_these = _untold.group_id.in_([group.id for group in told])
-    unit.db.execute(delete(schema.untold).where(_untold.channel == note.name, of_these))
+    of_these = _pending.group_id.in_([group.id for group in told])
+    unit.db.execute(delete(schema.pending_alerts).where(_pending.channel == note.name, of_these))
 
 
 def keep_channels(unit: Unit, names: Sequence[str]) -> None:
     """Delete all channels but these."""
     unit.db.execute(delete(schema.channels).where(_channels.name.not_in(names)))
-    unit.db.execute(delete(schema.untold).where(_untold.channel.not_in(names)))
+    unit.db.execute(delete(schema.pending_alerts).where(_pending.channel.not_in(names)))
     upsert(unit.db, schema.channels, [{"name": name, "sent": ""} for name in names])

@@ -1,23 +1,23 @@
 """The tables, once for SQLite and PostgreSQL: times are seconds since the epoch, UTC; lists are JSON texts.
 
-groups      one row for each cause (:func:`dynpin.report.grouping_key`), with its counts and its verdict
-diagnoses   the long text of a verdict, apart from groups, since every batch rewrites the rows of its groups
-reports     one row for each report
-samples     the bodies that are kept, apart from reports, so that a scan of reports reads little
-rates       reports of a group in each hour
-totals      reports in each hour (step 1) and each day (step 24, UTC, from its first hour) of all groups with the same
-            mode, verdict, state and token, so that no page counts reports; if a group changes one of these, its reports
-            move to another row
-agents      user agents of a group
-pins        the groups that contain a pin, and where it occurs
-authorities names of CAs by pin
-outcomes    the intake's answers in each hour: accepted, filtered, rejected
-batches     PostgreSQL only: the batches of the last day. A batch that is sent again after a lost commit counts once
-audit       who decided what, and who failed to sign in
-leases      which worker does which work, and until when
-channels    the channels of alerts, and their state
-untold      the groups that each channel must still be told of
-site_states the state that the nodes of a site share
+groups         one row for each cause (:func:`dynpin.report.grouping_key`), with its counts and its verdict
+diagnoses      the long text of a verdict, apart from groups, since every batch rewrites the rows of its groups
+reports        one row for each report
+samples        the bodies that are kept, apart from reports, so that a scan of reports reads little
+rates          reports of a group in each hour
+totals         reports in each hour (step 1) and each day (step 24, UTC, from its first hour) of all groups with the
+               same mode, verdict, state and token, so that no page counts reports; if a group changes one of these, its
+               reports move to another row
+agents         user agents of a group
+pins           the groups that contain a pin, and where it occurs
+authorities    names of CAs by pin
+outcomes       the intake's answers in each hour: accepted, filtered, rejected
+batches        PostgreSQL only: the batches of the last day. A batch that is sent again after a lost commit counts once
+audit          who decided what, and who failed to sign in
+leases         which worker does which work, and until when
+channels       the channels of alerts, and their state
+pending_alerts the alerts that each channel has still to take
+site_states    the state that the nodes of a site share
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ __all__ = [
     "metadata",
     "named_tokens",
     "outcomes",
+    "pending_alerts",
     "pins",
     "rates",
     "reports",
@@ -66,7 +67,6 @@ __all__ = [
     "site_states",
     "tokens",
     "totals",
-    "untold",
 ]
 
 # The newest migration, which makes these tables.
@@ -241,14 +241,14 @@ channels = _table(
     _time("failing_since", nullable=True),
 )
 # For a group that rises: its reports in an hour, and before. NULL for a new group.
-untold = _table(
-    "untold",
+pending_alerts = _table(
+    "pending_alerts",
     _text("channel", primary_key=True),
     _of_group(primary_key=True),
     _number("reports", nullable=True),
     _time("before", nullable=True),
 )
-Index("untold_by_group", untold.c.group_id)
+Index("pending_alerts_by_group", pending_alerts.c.group_id)
 leases = _table("leases", _text("work", primary_key=True), _text("holder"), _time("expires_at"))
 site_states = _table(
     "site_states",

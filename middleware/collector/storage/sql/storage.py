@@ -86,7 +86,7 @@ class SQLStorage:
     unannounced = reads(alerts.unannounced)
     rising = reads(alerts.rising)
     announce = writes(alerts.announce)
-    untold = reads(alerts.untold)
+    pending_alerts = reads(alerts.pending_alerts)
     channels = reads(alerts.channels)
     note_channel = writes(alerts.note_channel)
     keep_channels = writes(alerts.keep_channels)

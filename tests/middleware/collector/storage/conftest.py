@@ -10,7 +10,8 @@ from sqlalchemy import text
 from dynpin.middleware.collector.intake import understood
 from dynpin.middleware.collector.storage import Arrival
 from dynpin.middleware.collector.storage.sql import SQLStorage
-from tests.middleware.collector.conftest import NOW, Clock, report
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW, report
 
 
 def arrival(host: str = "a.test", at: float = NOW, **options: Any) -> Arrival:

@@ -20,7 +20,8 @@ from dynpin.middleware.collector.intake import understood
 from dynpin.middleware.collector.reserve import keep_reserve, with_reserve
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Arrival, Filter, Storage
-from tests.middleware.collector.conftest import NOW, Clock, report
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW, report
 from tests.middleware.collector.test_command import COMMAND, collecting, run
 from tests.small_disk import fill, mounted
 

@@ -21,9 +21,9 @@ from dynpin.middleware.collector.storage import (
     ChannelNote,
     Counted,
     Filter,
+    PendingAlert,
     Token,
     Triaged,
-    Untold,
     migrate_storage,
     open_storage,
 )
@@ -72,7 +72,7 @@ def fill(storage: SQLStorage) -> None:
     storage.set_site_state("shop.test", '{"step": 3}', expected=0, by="ramp")
     storage.set_fact("digest", 7.5)
     storage.note_channel(ChannelNote("chat", NOW, "dynpin: 1 new group", NOW, NOW))
-    storage.announce(["chat"], [Untold(group) for group in storage.groups(Filter(), limit=3).entries], NOW)
+    storage.announce(["chat"], [PendingAlert(group) for group in storage.groups(Filter(), limit=3).entries], NOW)
     storage.claim("judge", "me")
     storage.secret()
 

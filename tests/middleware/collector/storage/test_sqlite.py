@@ -16,8 +16,8 @@ from dynpin.middleware.collector import open_storage
 from dynpin.middleware.collector.storage import Column, Filter, Term, Triaged
 from dynpin.middleware.collector.storage.sql import SQLStorage
 from dynpin.middleware.collector.storage.sqlite import raw
+from tests.clock import Clock
 from tests.environments import descriptors_of
-from tests.middleware.collector.conftest import Clock
 
 from .conftest import arrival, ask
 

@@ -11,7 +11,7 @@ import pytest
 
 from dynpin.middleware.collector.storage import Triaged, migrate_storage, open_storage
 from dynpin.middleware.collector.storage.sql import SQLStorage
-from tests.middleware.collector.conftest import Clock
+from tests.clock import Clock
 from tests.postgres import Cluster
 
 DAY = 86_400.0

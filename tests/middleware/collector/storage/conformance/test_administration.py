@@ -11,7 +11,8 @@ from dynpin.middleware.collector.storage import (
     SiteState,
 )
 from dynpin.middleware.collector.storage.sql import SQLStorage
-from tests.middleware.collector.conftest import NOW, Clock
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW
 
 from ..conftest import arrival
 from .conftest import together

@@ -8,7 +8,8 @@ from dynpin.middleware.collector import Retention
 from dynpin.middleware.collector.storage import Filter
 from dynpin.middleware.collector.storage.sql import SQLStorage
 from dynpin.middleware.collector.worker import clock_jump, prune
-from tests.middleware.collector.conftest import NOW, Clock
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW
 
 from ..conftest import arrival
 from .conftest import DAY

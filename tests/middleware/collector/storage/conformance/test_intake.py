@@ -13,7 +13,8 @@ from dynpin.middleware.collector.storage import (
     Triaged,
 )
 from dynpin.middleware.collector.storage.sql import SQLStorage, is_sampled
-from tests.middleware.collector.conftest import NOW, Clock
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW
 
 from ..conftest import arrival, ask
 from .conftest import DAY, PIN, Make, judge, together

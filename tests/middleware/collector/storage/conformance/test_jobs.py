@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dynpin.middleware.collector.storage import (
     Filter,
+    PendingAlert,
     Term,
     Triaged,
-    Untold,
 )
 from dynpin.middleware.collector.storage.sql import SQLStorage
 from tests.middleware.collector.conftest import NOW
@@ -35,7 +35,7 @@ def test_a_verdict_moves_the_reports_and_names_the_authorities(storage: SQLStora
     assert storage.authorities([PIN, "other"]) == {PIN: "CA"}
     assert storage.activity(Filter((Term("verdict", "undecided"),)), 0, 10**9)[0][2] == 3
     assert [group.diagnosis for group in storage.unannounced(9)] == ["{}", "{}"]
-    storage.announce([], [Untold(group) for group in storage.unannounced(9)], NOW)
+    storage.announce([], [PendingAlert(group) for group in storage.unannounced(9)], NOW)
     assert storage.unannounced(9) == []
 
 

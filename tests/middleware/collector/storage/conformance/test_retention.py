@@ -14,10 +14,11 @@ from dynpin.middleware.collector.storage import (
     ChannelNote,
     Counted,
     Filter,
-    Untold,
+    PendingAlert,
 )
 from dynpin.middleware.collector.storage.sql import SQLStorage
-from tests.middleware.collector.conftest import NOW, Clock
+from tests.clock import Clock
+from tests.middleware.collector.conftest import NOW
 
 from ..conftest import arrival, ask, change
 from .conftest import DAY, judge
@@ -44,24 +45,26 @@ def test_each_channel_is_told_of_each_group(storage: SQLStorage) -> None:
     storage.add([arrival(name) for name in ("a.test", "b.test", "c.test", "d.test")], {})
     judge(storage)
     a, b, c, d = groups = storage.unannounced(9)
-    storage.announce(["chat", "mail"], [Untold(a), Untold(b), Untold(c), Untold(d, 20, 1.5)], NOW)
-    assert storage.untold("mail", 9)[3] == Untold(d, 20, 1.5)
-    assert [each.group for each in storage.untold("mail", 3)] == groups[:3]
+    storage.announce(
+        ["chat", "mail"], [PendingAlert(a), PendingAlert(b), PendingAlert(c), PendingAlert(d, 20, 1.5)], NOW
+    )
+    assert storage.pending_alerts("mail", 9)[3] == PendingAlert(d, 20, 1.5)
+    assert [each.group for each in storage.pending_alerts("mail", 3)] == groups[:3]
     sent = ChannelNote("chat", NOW, "dynpin: 2 new groups", None, None)
     storage.note_channel(sent, [a, b])
     storage.set_state(c.key, "muted")
     storage.set_state(d.key, "resolved")
-    assert [each.group.id for each in storage.untold("chat", 9)] == [d.id]
-    assert [each.group.id for each in storage.untold("mail", 9)] == [a.id, b.id, d.id]
+    assert [each.group.id for each in storage.pending_alerts("chat", 9)] == [d.id]
+    assert [each.group.id for each in storage.pending_alerts("mail", 9)] == [a.id, b.id, d.id]
     assert storage.channels() == [replace(sent, waiting=1), ChannelNote("mail", waiting=3)]
     storage.keep_channels(["mail"])
-    assert storage.untold("chat", 9) == []
+    assert storage.pending_alerts("chat", 9) == []
     assert [note.name for note in storage.channels()] == ["mail"]
     storage.clock.forward(100 * DAY)  # type: ignore[attr-defined]
     storage.prune(Retention(days=90))
     assert storage.channels() == [ChannelNote("mail")]
-    storage.announce(["mail"], [Untold(a)], NOW)
-    assert storage.untold("mail", 9) == [], "it was pruned meanwhile"
+    storage.announce(["mail"], [PendingAlert(a)], NOW)
+    assert storage.pending_alerts("mail", 9) == [], "it was pruned meanwhile"
 
 
 def test_no_transaction_of_prune_is_without_bounds(storage: SQLStorage, clock: Clock) -> None:

@@ -275,7 +275,7 @@ def upgrade() -> None:
     )
     op.create_index("samples_by_group", "samples", ["group_id", "report_id"])
     op.create_table(
-        "untold",
+        "pending_alerts",
         sa.Column("channel", _Text, nullable=False),
         sa.Column("group_id", _Id, nullable=False),
         sa.Column("reports", sa.BigInteger(), nullable=True),
@@ -284,7 +284,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("channel", "group_id"),
         sqlite_with_rowid=False,
     )
-    op.create_index("untold_by_group", "untold", ["group_id"])
+    op.create_index("pending_alerts_by_group", "pending_alerts", ["group_id"])
     op.execute(_SETTINGS.insert().values(name="secret", value=secrets.token_hex(32)))
     if op.get_bind().dialect.name == "sqlite":
         op.create_index("rates_by_hour", "rates", ["hour", "group_id", "reports"])

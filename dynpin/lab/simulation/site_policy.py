@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from dynpin.durations import duration
 from dynpin.errors import InvalidStudy
-from dynpin.lab.simulation.reading import DAY, Table
+from dynpin.lab.simulation.study_table import DAY, Table
 
 __all__ = ["Pinned", "SitePolicy", "describe", "read_policy"]
 
@@ -59,7 +59,7 @@ def read_policy(number: int, values: object) -> SitePolicy:
     max_age = table.span("max_age") if pinned != "none" or "max_age" in table.values else DAY
     if max_age < 1:
         raise table.wrong("max_age", "a second or more; only an unpin event sends 0")
-    backups = table.whole("backups", 1, most=_MOST_BACKUPS)
+    backups = table.integer("backups", 1, most=_MOST_BACKUPS)
     ramp: list[tuple[int, int]] = []
     steps = table.tables("ramp", 'a list such as [{ max_age = "1 day", lasts = "7 days" }]')
     for step, each in enumerate(steps, start=1):

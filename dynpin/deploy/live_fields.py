@@ -16,8 +16,8 @@ from dynpin.hosts import canonical_host, superdomains
 from dynpin.middleware.policy import Chain, certificate_names
 from dynpin.pins import chain_pins
 
-from .lint import Circumstances, HeaderField, Told, fields_of_response
-from .lint.holdings import chain_told
+from .lint import Circumstances, HeaderField, Observed, fields_of_response
+from .lint.holdings import observed_in_chain
 from .live import Look, Site, probes_of, subdomain_chains
 from .nodes import NodeLook
 
@@ -38,7 +38,7 @@ def fields_of_look(
         now: seconds since the epoch, UTC.
         say: called with each further step, to show progress.
     """
-    return tuple(_Observed(site, look, known, now, say).fields())
+    return tuple(_LiveFields(site, look, known, now, say).fields())
 
 
 def node_name(site: Site, look: NodeLook) -> str:
@@ -47,7 +47,7 @@ def node_name(site: Site, look: NodeLook) -> str:
     return look.address if look.port == usual else str(look.node)
 
 
-class _Observed:
+class _LiveFields:
     def __init__(self, site: Site, look: Look, known: Circumstances, now: float, say: Callable[[str], None]) -> None:
         self.site, self.look, self.known, self.now, self.say = site, look, known, now, say
         self.pages = [response for response in look.secure if response.path == site.path]
@@ -57,9 +57,9 @@ class _Observed:
         yield from self._with_what_is_asked(found)
         if not found and self.look.secure:
             first = self.look.secure[0]
-            told = Told("header-missing", self._absence())
+            observed = Observed("header-missing", self._absence())
             circumstances = self._circumstances(first)
-            circumstances = replace(circumstances, told=(*circumstances.told, told))
+            circumstances = replace(circumstances, observed=(*circumstances.observed, observed))
             yield HeaderField(self._source(first), ENFORCE_NAME, None, circumstances)
         for response in self.look.responses:
             if response.scheme == "http":
@@ -103,7 +103,7 @@ class _Observed:
             leaf_not_after_in_s=None if until is None else until - self.now,
             cookie_domain=_cookie_domain(page),
             script_hosts=_script_hosts(page),
-            told=(*self.known.told, *_order_of(page, self.site, self.now)),
+            observed=(*self.known.observed, *_order_of(page, self.site, self.now)),
         )
 
     def _with_other_answers(self, each: HeaderField) -> HeaderField:
@@ -198,15 +198,15 @@ def _not_after(served: Sequence[bytes]) -> float | None:
         return None
 
 
-def _order_of(page: NodeLook, site: Site, now: float) -> Iterator[Told]:
+def _order_of(page: NodeLook, site: Site, now: float) -> Iterator[Observed]:
     """The faults in the order of a served chain; OpenSSL judges its names and dates."""
     try:
         chain = Chain.of(page.served, f"{site.host} at {node_name(site, page)}")
     except UnpinnableKey:
         return
-    for told in chain_told(chain, (), now):
-        if not told.fault.startswith("certificate-"):
-            yield told
+    for observed in observed_in_chain(chain, (), now):
+        if not observed.fault.startswith("certificate-"):
+            yield observed
 
 
 def _is_host(name: str) -> bool:

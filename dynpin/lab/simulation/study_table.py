@@ -63,7 +63,7 @@ class Table:
             raise self.wrong(key, f"a number from {least:g}" + (f" to {most:g}" if most < _MOST else ""))
         return found
 
-    def whole(self, key: str, default: int | None = None, *, least: int = 0, most: int = 2**53) -> int:
+    def integer(self, key: str, default: int | None = None, *, least: int = 0, most: int = 2**53) -> int:
         """A whole number between two bounds."""
         found = self.values.get(key, default)
         if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from dynpin.lab.simulation.calendar import Attack, Compromise, Loss, Mistake
 from dynpin.lab.simulation.paper import DASHES, PAPERS, STYLE, Format, Paper, bare, heading, saved
-from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.run import Outcome
 from dynpin.lab.simulation.study import Study
+from dynpin.lab.simulation.study_table import DAY
 
 __all__ = ["draw", "figure"]
 
