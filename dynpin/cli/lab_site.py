@@ -61,7 +61,7 @@ def site(
             with new_files({roots: (own.pem + rogue.pem, 0o644)}):
                 say(f"site      {pinned.url(name)}   pins its key and a backup key for an hour")
                 say(f"attacker  {attacker.url(name)}   has another key, with a trusted certificate")
-                say(f"trust     {roots}   the roots of both (Ctrl-C stops them)")
+                say(f"trust     {roots}   the roots of both; removed when they stop (Ctrl-C)")
                 sys.stdout.flush()
                 threading.Event().wait()
         except OSError as error:
@@ -77,7 +77,7 @@ def _server(
     try:
         return TLSServer(certificate, port=port, headers=headers or [])
     except OSError as error:
-        fail(f"127.0.0.1 port {port} cannot be used: {reason_of(error)}; choose another one by {option}")
+        fail(f"127.0.0.1 port {port} cannot be used: {reason_of(error)}; choose another one with {option}")
 
 
 def practice_name(host: str) -> str:

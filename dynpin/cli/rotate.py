@@ -239,8 +239,15 @@ def emergency_command(
     Example: dynpin rotate emergency key-compromised --key backup.pub.pem
     """
     kept, at = read_history(history, in_emergency=True), moment(now)
-    keys = [key_of(each).pin for each in held_keys or []]
-    steps = emergency(kind, kept, keys, at, max_max_age=cap_of(cap))
+    keys = [key_of(each) for each in held_keys or []]
+    for key in keys if kind != "ca-distrusted" else ():
+        if key.pin in kept.chain[:1]:
+            fail(
+                f"{key.label} is the key in use, as the history has it, and {kind} says that it is gone. If you have "
+                "it, and nobody else has, deploy it again with its certificate: clients accept it. Else name another "
+                "key in --key"
+            )
+    steps = emergency(kind, kept, [key.pin for key in keys], at, max_max_age=cap_of(cap))
     if as_json:
         print_json([step.to_dict() for step in steps])
         return

@@ -11,7 +11,7 @@ from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import DEFAULT_HISTORY, HistoryOption, InventoryOption, JsonOption, NowOption, moment
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_output import end_with, status_as_json
-from dynpin.cli.rotate_site import as_sent, change, has_history, inventory_beside, kept_at, sights
+from dynpin.cli.rotate_site import as_sent, change, earlier_history, has_history, inventory_beside, kept_at, sights
 from dynpin.cli.site import built_of
 from dynpin.deploy.rotation import Deployed, Event, History, Published, disagreements, status
 from dynpin.errors import DynpinError, InvalidHost
@@ -89,12 +89,15 @@ def record(
     if served is None:
         fail("there is nothing to record: give --header VALUE, --no-header or --chain FILE")
     where = kept_at(history, site)
-    begin = None if has_history(where) else _begun(host or next(iter(served.hosts), None), history)
+    earlier = begin = None
+    if not has_history(where):
+        earlier = earlier_history(history)
+        begin = earlier or _begun(host or next(iter(served.hosts), None), history)
     before = 0
 
     def edit(kept: History) -> History:
         nonlocal before
-        before = len(kept.events)
+        before = 0 if begin else len(kept.events)
         _refuse_other_host(kept, host, served)
         kept = as_sent(kept, site)
         _refuse_without_backup(kept, served, site)
@@ -117,7 +120,9 @@ def record(
         say(f"nothing new: {where} has it already, with {count} events of {kept.host}")
     else:
         say(f"recorded in {where}: {count} events of {kept.host}")
-        if begin is not None:
+        if earlier is not None:
+            say(f"It goes on from {history}. Commands read that file no more.")
+        elif begin is not None:
             say("It begins today. If other pins were sent before: dynpin rotate repair --anew takes that into account.")
     # A header may be recorded before its chain: the two cannot be compared yet.
     end_with(stands.locked_out if served.chain is not None else (), differs)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "as_sent",
     "change",
+    "earlier_history",
     "has_history",
     "inventory_beside",
     "kept_at",
@@ -153,6 +154,14 @@ def as_sent(history: History, site: Inventory | None) -> History:
     from dynpin.middleware.policy.shared import SharedState  # noqa: PLC0415
 
     return replace(history, sent_by_nodes=held_by_nodes(SharedState(site.state).copy()))
+
+
+def earlier_history(path: Path) -> History | None:
+    """The history in this file, from before the nodes shared one; None if there is no file."""
+    from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
+
+    file = HistoryFile(path)
+    return _read(file) if file.exists() else None
 
 
 def change(kept: KeptHistory, edit: Callable[[History], History], begin: History | None = None) -> History:

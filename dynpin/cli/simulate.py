@@ -102,7 +102,7 @@ def simulate(
     ] = None,
     processes: ProcessesOption = None,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="Draw it into this .svg or .png.", show_default=False)
+        Path | None, typer.Option("--plot", help="Draw the curves into this .svg or .png.", show_default=False)
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
     advise: Annotated[
@@ -222,7 +222,7 @@ def _form(picture: Path) -> Literal["svg", "png"]:
     # Checked before the clients are played, which may take a while.
     suffix = picture.suffix.lower()
     if suffix not in (".svg", ".png"):
-        fail(f"--picture {picture}: pictures are .svg or .png")
+        fail(f"--plot {picture}: pictures are .svg or .png")
     check_place(picture)
     return "svg" if suffix == ".svg" else "png"
 

@@ -136,6 +136,15 @@ def test_a_forgotten_edit(ground: Ground) -> None:
     assert dynpin("guard", "new.pem", "--now", "2027-01-05").exit_code == 1
 
 
+def test_the_key_in_use_does_not_end_its_own_loss(ground: Ground) -> None:
+    rotate("record")
+    for kind in ("key-lost", "key-compromised"):
+        said = rotate("emergency", kind, "--key", "old.pem", "--key", str(NEW), code=2)
+        assert "old.pem is the key in use" in said
+        assert "deploy it again" in said
+    assert "Deploy the key" in rotate("emergency", "ca-distrusted", "--key", "old.pem")
+
+
 def test_an_inventory_that_makes_no_header_ends_no_emergency(ground: Ground) -> None:
     rotate("record")
     Path("dynpin.toml").write_text(Path("dynpin.toml").read_text().replace("old.pem", "gone.pem"))

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import trustme
 
-from dynpin import Pin
+from dynpin import Pin, PublicKeyPins
+from dynpin.deploy.rotation import History, Published
 from tests.deploy.commands import dynpin
 from tests.deploy.servers import make_site
 from tests.deploy.test_check import serving
@@ -106,6 +107,20 @@ def test_the_guard_knows_what_other_nodes_send(many: Many) -> None:
     many.clock.forward(2 * HOUR)
     many.look()
     assert "fine" in run(a, "guard", next_chain)
+
+
+def test_a_history_goes_on_from_the_file_of_the_time_before_the_nodes_shared_one(many: Many) -> None:
+    """What clients hold from that time still counts: the guard would let their lock-out pass."""
+    a = many.start()[0]
+    fresh = lay_next(many).cert_chain_pems[0].bytes()
+    gone = PublicKeyPins((Pin.from_certificate(fresh), Pin.from_file(a.files.backup)), max_age=30 * 24 * HOUR)
+    earlier = History(HOST).with_event(Published(many.clock.now - HOUR, gone))
+    file = a.inventory.with_name("dynpin-history.json")
+    file.write_text(earlier.to_json())
+    for said in (f"goes on from {file}", "nothing new"):
+        # The present key is not in the earlier header: its holders are locked out, and record says so.
+        assert said in run(a, "rotate", "record", "--history", str(file), code=1)
+    assert str(gone.pins[0]) in run(a, "rotate", "status", code=1)
 
 
 def test_a_guard_that_cannot_ask_stops(many: Many) -> None:

@@ -31,7 +31,7 @@ def test_the_example_is_a_study_and_is_played(tmp_path: Path) -> None:
     example = run("--example")
     assert example.output == EXAMPLE
     (tmp_path / "study.toml").write_text(example.output)
-    done = run(tmp_path / "study.toml", "--clients", "2000", "--json", "--picture", tmp_path / "study.svg")
+    done = run(tmp_path / "study.toml", "--clients", "2000", "--json", "--plot", tmp_path / "study.svg")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert (told["clients"], told["days"], told["population"]) == (2000, 365, "website")
@@ -42,7 +42,7 @@ def test_the_example_is_a_study_and_is_played(tmp_path: Path) -> None:
     assert none["visits"] == long["visits"] > long["refused_visits"] > 0
     # The same study gives the same file, and it is a picture.
     assert ET.fromstring((tmp_path / "study.svg").read_text()).tag.endswith("svg")
-    again = run(tmp_path / "study.toml", "--clients", "2000", "--picture", tmp_path / "again.svg")
+    again = run(tmp_path / "study.toml", "--clients", "2000", "--plot", tmp_path / "again.svg")
     assert again.exit_code == 0
     assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "study.svg").read_bytes()
 
@@ -51,7 +51,7 @@ def test_a_name_is_shown_unchanged(tmp_path: Path) -> None:
     name = r"[/] [red]$5 to $\nosuch$ :warning:"
     policy = f"[[policy]]\nmax_age = '90 days'\nname = '{name}'\n"
     (tmp_path / "study.toml").write_text(f"clients = 10\nclient_cap = '1 day'\n{policy}")
-    for more in (["--picture", tmp_path / "study.svg"], ["--advise"]):
+    for more in (["--plot", tmp_path / "study.svg"], ["--advise"]):
         done = run(tmp_path / "study.toml", *more)
         assert done.exit_code == 0, done.output
         assert name in done.stdout
@@ -59,11 +59,11 @@ def test_a_name_is_shown_unchanged(tmp_path: Path) -> None:
 
 def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "folder.svg").mkdir()
-    done = run("--loss", "3", "--clients", "10", "--picture", tmp_path / "folder.svg")
+    done = run("--loss", "3", "--clients", "10", "--plot", tmp_path / "folder.svg")
     assert (done.exit_code, done.stderr) == (2, f"dynpin: {tmp_path / 'folder.svg'}: a folder; name a file in it\n")
     # It is told before the study is played.
     (tmp_path / "link.svg").symlink_to(tmp_path / "nowhere" / "a.svg")
-    done = run("--loss", "3", "--clients", "10", "--picture", tmp_path / "link.svg")
+    done = run("--loss", "3", "--clients", "10", "--plot", tmp_path / "link.svg")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "link.svg: a link that leads to no file" in done.stderr
 
@@ -73,7 +73,7 @@ def test_for_people_it_is_a_table_of_80_columns(tmp_path: Path) -> None:
     done = run(
         *("--max-age", "30 days", "--max-age", "1 day", "--backups", "2", "--population", "build-agents"),
         *("--attack", "20:30", "--share", "0.5", "--rotation", "40", "--loss", "45.5"),
-        *("--clients", "200", "--days", "50", "--picture", picture, "--dark"),
+        *("--clients", "200", "--days", "50", "--plot", picture, "--dark"),
     )
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
@@ -96,8 +96,8 @@ WRONG = {
     "both": (["study.toml", "--loss", "3"], "describes the study"),
     "bad attack": (["--attack", "soon"], "such as 90:120"),
     "share alone": (["--share", "0.5"], "needs an --attack"),
-    "bad picture": (["--loss", "3", "--picture", "curve.gif"], ".svg or .png"),
-    "no folder": (["--loss", "3", "--picture", "nowhere/curve.svg"], "nowhere: no such folder"),
+    "bad picture": (["--loss", "3", "--plot", "curve.gif"], ".svg or .png"),
+    "no folder": (["--loss", "3", "--plot", "nowhere/curve.svg"], "nowhere: no such folder"),
     "bad max-age": (["--max-age", "long"], "such as"),
     "negative loss": (["--loss", "-3"], "dynpin: --loss -3 is not understood: give a number from 0"),
     "late loss": (["--loss", "400"], "dynpin: --loss: day 400 is after the 365 days of the study: give an earlier"),
@@ -281,7 +281,7 @@ def test_advice_may_be_not_to_pin() -> None:
 
 
 def test_advice_for_people_and_for_programs(tmp_path: Path) -> None:
-    done = run("--advise", "--clients", "2000", "--picture", tmp_path / "advice.png")
+    done = run("--advise", "--clients", "2000", "--plot", tmp_path / "advice.png")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("max-age ")
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -305,7 +305,7 @@ def test_advice_for_people_and_for_programs(tmp_path: Path) -> None:
 def test_a_full_disk_costs_no_result(tmp_path: Path) -> None:
     plot = tmp_path / "plot.svg"
     plot.symlink_to("/dev/full")
-    done = run("--loss", "3", "--clients", "50", "--picture", plot)
+    done = run("--loss", "3", "--clients", "50", "--plot", plot)
     assert done.exit_code == 2
     assert "locked out" in done.stdout
     assert f"{plot}: No space left on device" in done.stderr
@@ -316,7 +316,7 @@ def test_the_name_of_a_policy_does_no_harm(tmp_path: Path) -> None:
     file = tmp_path / "study.toml"
     file.write_text('clients = 20\ndays = 5\n[[policy]]\nmax_age = "1 day"\nname = "=1+1 [/x] \u65e5"\n')
     assert f"'{'=1+1 [/x] 日'}," in run(file, "--csv").stdout
-    done = run(file, "--picture", tmp_path / "study.svg")
+    done = run(file, "--plot", tmp_path / "study.svg")
     assert (done.exit_code, done.stderr) == (0, "")
     assert "=1+1 [/x]" in done.stdout
     advised = run(file, "--advise")

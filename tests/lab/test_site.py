@@ -82,5 +82,5 @@ def test_a_port_in_use_is_named(option: str, tmp_path: Path) -> None:
         result = dynpin("lab", "site", *options, "--roots", str(tmp_path / "roots.pem"))
     assert result.exit_code == 2
     assert f"port {ports[option]}" in result.stderr
-    assert f"by {option}" in result.stderr
+    assert f"with {option}" in result.stderr
     assert not (tmp_path / "roots.pem").exists()

@@ -132,8 +132,9 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
         Step(
             "search",
             now,
-            "Look for every private key that was ever pinned: backups, old servers, the CA's own pins.",
-            f"No key at hand is named by the policies that clients hold, and nothing that a server sends can change "
+            "Look for every private key that was ever pinned: on old servers, and where backups are kept. Name each in "
+            "--key.",
+            f"No key that you named is in the policies that clients hold, and nothing that a server sends can change "
             f"what they hold until {until}.",
         )
     ]
@@ -163,7 +164,7 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
                 now,
                 "Choose: keep the stolen key until then, or deploy a new one and be unreachable for known clients.",
                 "With the stolen key the thief reads every connection; with a new one returning clients are refused "
-                f"until {until}. There is no third way: unpin first if you keep it (max-age=0 with the pins).",
+                f"until {until}. There is no third way. If you keep it, unpin first: send max-age=0 with the pins.",
             )
         )
     if not signs:

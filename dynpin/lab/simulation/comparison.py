@@ -32,7 +32,7 @@ class Comparison:
         return cls(study, simulate(study, processes=processes))
 
     def picture(self, form: Format = "svg", *, dark: bool = False) -> bytes:
-        """The curves as a file, as `dynpin simulate --picture` draws them."""
+        """The curves as a file, as `dynpin simulate --plot` draws them."""
         from dynpin.lab.simulation.curves import draw  # noqa: PLC0415 - matplotlib takes a while
 
         return draw(self.study, self.outcomes, form, dark=dark)

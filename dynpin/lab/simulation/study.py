@@ -25,7 +25,7 @@ _MOST_CLIENTS = 10**9
 _MOST_DAYS = 3_660
 
 EXAMPLE = """\
-# dynpin simulate study.toml --picture study.svg
+# dynpin simulate study.toml --plot study.svg
 
 days = 365
 clients = 100_000
