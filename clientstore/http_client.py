@@ -110,6 +110,8 @@ class NotedConnection(http.client.HTTPConnection):
     # These names hide no private name of the base class.
     _pin_peer: Peer | None = None
     _pin_seen: object = None
+    # The name that was compared with that of TLS when the connection was seen.
+    _pin_held = ""
     _pin_connects = False
     _pin_tunnel: tuple[str, int] | None = None
     _pin_asked: frozenset[str] = frozenset()
@@ -159,7 +161,7 @@ class NotedConnection(http.client.HTTPConnection):
         except BaseException:
             self.sock.close()
             raise
-        self._pin_seen = self.sock
+        self._pin_seen, self._pin_held = self.sock, self._pin_site()[0]
 
     def _pin_proved(self) -> Peer:
         site = self._pin_site()[0]
@@ -213,7 +215,8 @@ class NotedConnection(http.client.HTTPConnection):
             self._pin_look()
             if self._pin_peer is not None:
                 # The user may have set `host` since the connection was made.
-                self.pin_names.hold([self._pin_site()[0], *self._pin_asked], self._pin_peer.host)
+                host = {self._pin_site()[0]} - {self._pin_held}
+                self.pin_names.hold(host | self._pin_asked, self._pin_peer.host)
         super().send(data)
 
     def response_class(  # type: ignore[override] # it is called like the class

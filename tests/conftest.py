@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import ipaddress
+import logging
 import os
 import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Generator
 from itertools import chain
 from pathlib import Path
@@ -57,6 +59,19 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_records(caplog: pytest.LogCaptureFixture) -> Generator[None]:
+    """A test sees no record of a client's thread that an earlier test has left, and that finds its store gone."""
+    earlier = {thread.ident for thread in threading.enumerate() if thread.name in ("dynpin-recovery", "dynpin-reports")}
+
+    def is_own(record: logging.LogRecord) -> bool:
+        return record.thread not in earlier
+
+    caplog.handler.addFilter(is_own)
+    yield
+    caplog.handler.removeFilter(is_own)
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,8 @@ def _announce(history: History, target: Pin, spare: Sequence[Pin], now: float) -
     return Step(
         "silence",
         now,
-        'From the same moment on send no header: start the app with on_invalid="silence" beside "dynpin.toml".',
+        'From the same moment on send no header: give the middleware on_invalid="silence" as well as "dynpin.toml", '
+        "and start the app again.",
         "Without a Backup Pin clients ignore a header; what they have noted still holds.",
     )
 
