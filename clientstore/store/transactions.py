@@ -44,8 +44,9 @@ def note_header(
         refusal = bounds.refusal(connection, name, now) if former is None else None
         if refusal is not None:
             return Noting("ignored", str(refusal), "2.3.3")
-        # A host that is noted anew was not refused: an older request for its list does not concern this header.
+        # This connection was not refused: an older request of the host for its list does not concern this header.
         drop_outdated(connection, now)
+        connection.execute("DELETE FROM asked WHERE host = ?", (name,))
         put(connection, [entry])
     return noting
 

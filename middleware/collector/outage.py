@@ -98,7 +98,9 @@ class Outage:
             if self._failing:
                 return
             is_due = self._lines.ends(_REPORTS) | self._lines.ends("work")
-            refused, self._refused = self._refused, 0
+            refused = self._refused
+            if is_due:
+                self._refused = 0  # no line has told of the others: they are in the next one
         if is_due:
             _log.warning(
                 "the report storage works again%s", f"; {_answered(refused)} in the meantime" if refused else ""

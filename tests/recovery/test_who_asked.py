@@ -31,6 +31,31 @@ def test_a_host_that_is_noted_anew_gets_no_older_list_that_another_asked_for(ban
     assert not bank.refused(SHOP)
 
 
+def test_a_header_ends_the_request_of_its_host(bank: Bank) -> None:
+    """The shop was attacked, and found no list. Then it noted a header as usual, and its site changed the key."""
+    sign(bank)
+    bank.visit(bank.header())
+    bank.visit(bank.header(), SHOP)
+    bank.site.show(bank.new)
+    bank.publisher.folder = bank.folder / "nowhere"
+    assert bank.refused(SHOP)
+    bank.finish_looks()
+    bank.site.show(bank.lost)
+    bank.later()
+    for pins in ((*bank.pins, *bank.new_pins), bank.new_pins):
+        noting = bank.visit(bank.header(*pins), SHOP)
+        assert noting is not None
+        assert noting.outcome == "updated"
+        bank.lose_keys()
+    bank.finish_looks()
+    bank.publisher.folder = bank.operator.www
+    bank.later()
+    assert bank.refused(HOST)
+    bank.finish_looks()
+    assert "no news" in bank.outcome(), "the old list was read"
+    assert not bank.refused(SHOP)
+
+
 def test_a_list_changes_all_that_asked_and_no_other(bank: Bank) -> None:
     for name in (HOST, SHOP, OTHER):
         bank.visit(bank.header(), name)

@@ -303,6 +303,22 @@ def test_a_count_that_waits_is_no_report(caplog: pytest.LogCaptureFixture) -> No
     ]
 
 
+def test_a_fault_that_comes_and_goes_loses_no_report_from_its_lines(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    outage = Outage(clock)
+    for reports in (3, 7, 11):
+        outage.failed(StoreError("the disk is full"), reports)
+        clock.forward(5)
+        outage.ended()
+    clock.forward(600)
+    outage.failed(StoreError("the disk is full"), 1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "nothing is stored: the disk is full; 3 reports were answered with 503 so far",
+        "the report storage works again; 3 reports were answered with 503 in the meantime",
+        "nothing is stored: the disk is full; 19 reports were answered with 503 so far",
+    ]
+
+
 def test_reports_are_counted_where_the_tokens_cannot_be_read(site: Start, caplog: pytest.LogCaptureFixture) -> None:
     running = site()
     read_tokens = running.storage.tokens
