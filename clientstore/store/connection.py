@@ -58,6 +58,8 @@ class OpenConnection(sqlite3.Connection):
 
     def close(self) -> None:
         """Close it; no error if an exception interrupted the opening."""
+        # The last connection removes the log when it closes. Then another one may open a new log before this returns.
+        self.files = ()
         with contextlib.suppress(sqlite3.ProgrammingError):
             super().close()
         self.is_open = False

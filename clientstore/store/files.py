@@ -119,7 +119,8 @@ class Connection(Protocol):
     Attributes:
         is_open: whether it is open, or about to be.
         pid: the process that opened it; 0 before that.
-        files: the files that it has open, as :meth:`OpenFile.identity` gave them when it opened; empty before that.
+        files: the files that it has open, as :meth:`OpenFile.identity` gave them when it opened; empty before that, and
+            when it begins to close.
         checked_at: when they were compared last, by :func:`time.monotonic`.
     """
 
@@ -190,7 +191,7 @@ class OpenFile:
         if connection.files[:2] != (before.st_dev, before.st_ino):
             return False
         for other in living(self.connections):
-            if other.files not in ((), connection.files):  # () is still opening, and will check then
+            if other.files not in ((), connection.files):  # () is closing, or is opening and will check then
                 self._refuse(other.files, connection.files)
         return True
 

@@ -21,7 +21,8 @@ import pytest
 
 from dynpin import KnownPinnedHost, StoreError
 from dynpin.clientstore import PinStore, enforce
-from dynpin.clientstore.store import check, repair
+from dynpin.clientstore.store import check, database, repair
+from dynpin.clientstore.store.connection import OpenConnection
 from tests.small_disk import mounted
 
 from .files import IN_ANOTHER_PROCESS, LEAF, OTHER, beside, pin_elsewhere
@@ -277,6 +278,29 @@ def test_many_make_one_store_at_once_and_each_keeps_its_pins(file: Path) -> None
     with PinStore(file) as store:
         assert len(store) == 8
     assert not [path for path in file.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_a_store_opens_while_the_last_connection_of_another_closes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite removes the log with the last connection, and the next one makes a new log."""
+    late = PinStore(file)
+    late.rest()
+    seen: list[int] = []
+
+    class Closed(sqlite3.Connection):
+        def close(self) -> None:
+            super().close()
+            if not beside(file, "-wal").exists() and not seen:
+                seen.append(len(late))
+
+    class Closing(OpenConnection, Closed):
+        """Is the last one, and has removed the log when it tells the others that it is closed."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "OpenConnection", Closing)
+        with PinStore(file) as store:
+            store.pin("bank.test", [LEAF])
+    assert seen == [1]
+    late.close()
 
 
 def test_an_empty_log_without_a_store_is_no_hindrance(file: Path) -> None:
