@@ -60,7 +60,8 @@ def child_of(fork, act):
         os._exit(0)
     return child
 
-bypassing = ctypes.CDLL(None).fork
+# PyDLL keeps the lock of the interpreter: a child of a fork without it may wait for a thread that it does not have.
+bypassing = ctypes.PyDLL(None).fork
 store = PinStore(path)
 """
 
