@@ -64,7 +64,10 @@ def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
     chain = str(shop.renewed(shop.authority.chain(shop.key, Shop.HOST)))
     for arguments in ((str(shop.tls),), (chain, "--key", str(shop.tls))):
         answer = dynpin("guard", *arguments, "--inventory", str(shop.inventory))
-        assert (answer.exit_code, answer.stderr.strip()) == (2, f"dynpin: {shop.tls}: Is a directory")
+        assert (answer.exit_code, answer.stderr.strip()) == (
+            2,
+            f"dynpin: {shop.tls}: Is a directory; name a file in it",
+        )
 
 
 def site_of(shop: Shop) -> tuple[str, ...]:

@@ -77,12 +77,18 @@ def test_no_parameter_of_an_address_is_shown(
     # A server that is not there, and one that refuses the user: what libpq and the server say quotes the address.
     for where in ("u@127.0.0.1:1", f"u@127.0.0.1:{cluster.port}", f"{ROLE}:wrong{SECRET}@127.0.0.1:{cluster.port}"):
         address = f"postgresql://{where}/db?{parameters}"
-        for attempt in (open_storage, migrate_storage):
+        for attempt in (open_and_use, migrate_storage):
             with pytest.raises((ValueError, StoreError)) as caught:
                 attempt(address)
             assert SECRET not in str(caught.value)
             assert SECRET not in caplog.text
         assert SECRET not in shown(address)
+
+
+def open_and_use(address: str) -> None:
+    """A server that is away is told at the first use."""
+    with contextlib.closing(open_storage(address)) as storage:
+        storage.fact("anything")
 
 
 def test_what_the_server_says_of_an_option_is_shown_without_its_value(cluster: Cluster) -> None:
