@@ -111,21 +111,28 @@ class Child:
             OSError: if it has ended, or does not answer within so many seconds; the message says which.
         """
         with self._changed:
+            before = bytes(self._output)  # if it has ended already, this says why
             self._output.clear()
         try:
             assert self._process.stdin is not None  # noqa: S101 - as asked for above
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise OSError(self.problem or f"it has ended: {self.said.strip().rpartition(chr(10))[2][-300:]}") from error
+            self._reader.join(timeout)  # until its output has come to the end
+            raise OSError(self._last_words(before)) from error
         end = time.monotonic() + timeout
         with self._changed:
             while (answer := self._answer()) is None:
                 if self._closed:
-                    raise OSError(self.problem or f"it has ended: {self.said.strip().rpartition(chr(10))[2][-300:]}")
+                    raise OSError(self._last_words(before))
                 if not self._changed.wait(end - time.monotonic()) and time.monotonic() >= end:
                     raise TimeoutError(f"it did not answer within {timeout:g} seconds")
         return answer
+
+    def _last_words(self, before: bytes) -> str:
+        with self._changed:
+            said = (before + self._output)[-_SAID:].decode(errors="replace")
+        return self.problem or f"it has ended: {said.strip().rpartition(chr(10))[2][-300:]}"
 
     def finish(self, timeout: float) -> None:
         """Let it end by itself, since there are no more questions; end it after so many seconds."""
