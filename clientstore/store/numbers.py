@@ -21,10 +21,9 @@ def time_of(value: object, what: str) -> float:
         ValueError: if it is not a number, or is not within the years 1 to 9999.
     """
     try:
-        # Adding 0.0 makes -0.0 a plain zero, as SQLite does: the digest of a row has the sign.
         # The type first: this runs at each look-up, and isinstance takes some 20 µs for a protocol.
         is_number = type(value) is float or isinstance(value, SupportsFloat)
-        seconds = float(value) + 0.0 if is_number else float("nan")  # type: ignore[arg-type] # mypy forgets the two
+        seconds = float(value) if is_number else float("nan")  # type: ignore[arg-type] # mypy forgets the two
     except (ValueError, ArithmeticError):  # a number that no float can hold, or a Decimal's signalling NaN
         seconds = float("nan")
     if not FIRST_SECOND <= seconds <= LAST_SECOND:

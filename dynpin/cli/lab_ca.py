@@ -11,6 +11,7 @@ from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.lab_site import practice_name
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
+from dynpin.cli.written import check_new_folder
 from dynpin.deploy.keys import new_files
 from dynpin.lab.certificates import Authority, KeyPair
 
@@ -32,8 +33,7 @@ def ca(
     Example: dynpin lab ca tls localhost
     """
     name = practice_name(host)
-    if not folder.resolve().parent.is_dir():
-        fail(f"{folder.parent}: no such folder; make it first: only the last folder of the path is made")
+    check_new_folder(folder)
     # Each has its own name, since a client may trust several. RFC 5280: at most 64 characters.
     root = Authority(f"practice CA {folder.resolve().name}"[:64])
     certificate = root.issue(name, KeyPair(f"{name} key", name))

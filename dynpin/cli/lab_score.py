@@ -19,7 +19,7 @@ from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import JsonOption, ProcessesOption
 from dynpin.cli.printing import print_json, printable, say
 from dynpin.cli.progress import counting_bar
-from dynpin.cli.written import check_place, save
+from dynpin.cli.written import check_new_folder, check_place, save
 
 if TYPE_CHECKING:
     from dynpin.lab.score import Description, Rule, Score
@@ -150,8 +150,7 @@ def _chosen(names: list[str]) -> list[Rule]:
 def _export(folder: Path) -> None:
     from dynpin.lab.score import DATA  # noqa: PLC0415 - beside what is written
 
-    if not folder.resolve().parent.is_dir():
-        fail(f"{folder.parent}: no such folder; make it first: only the last folder of DIR is made")
+    check_new_folder(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         fail(f"{folder}: there already; name a new or an empty folder")
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dynpin.cli.errors import fail, reason_of
 
-__all__ = ["check_place", "save"]
+__all__ = ["check_new_folder", "check_place", "save"]
 
 
 def check_place(file: Path) -> None:
@@ -20,6 +20,12 @@ def check_place(file: Path) -> None:
         fail(f"{file}: a link that leads to no file; name another one")
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         fail(f"{file}: no permission to write it; name a file in a folder of your own")
+
+
+def check_new_folder(folder: Path) -> None:
+    """End the command if this folder would be made together with one above it, whose name may be mistyped."""
+    if not folder.resolve().parent.is_dir():
+        fail(f"{folder.parent}: no such folder; make it first: only the last folder of the path is made")
 
 
 def save(file: Path, content: str | bytes) -> None:

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -39,21 +40,7 @@ def test_a_file_that_never_ends_is_told(typed: str, tmp_path: Path) -> None:
         (tmp_path / name).symlink_to("/dev/zero")
     (tmp_path / "study.toml").write_text(STUDY)
     (tmp_path / "site.toml").write_text(INVENTORY)
-    done = subprocess.run(
-        [sys.executable, "-m", "dynpin", *typed.split()],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "OPENBLAS_NUM_THREADS": "1",
-            "DYNPIN_STORE": str(tmp_path / "pins"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        preexec_fn=_with_little_memory,
-    )
+    done = with_little_memory(typed, tmp_path)
     assert done.returncode == 2, done.stderr
     assert "endless" in done.stderr
     assert any(cause in done.stderr for cause in ("it is larger than", "longer than a line", "does not end"))
@@ -61,20 +48,26 @@ def test_a_file_that_never_ends_is_told(typed: str, tmp_path: Path) -> None:
 
 def test_lines_on_stdin_that_never_end_are_told(tmp_path: Path) -> None:
     with open("/dev/zero", "rb") as endless:  # noqa: PTH123 - for its descriptor
-        done = subprocess.run(
-            [sys.executable, "-m", "dynpin", "lint", "-"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=endless,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-            preexec_fn=_with_little_memory,
-        )
+        done = with_little_memory("lint -", tmp_path, stdin=endless)
     assert done.returncode == 2, done.stderr
     assert "stdin is larger than" in done.stderr
 
 
-def _with_little_memory() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+def with_little_memory(typed: str, folder: Path, stdin: IO[bytes] | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, which may not have more than 8 GiB."""
+    return subprocess.run(
+        [sys.executable, "-m", "dynpin", *typed.split()],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OPENBLAS_NUM_THREADS": "1",
+            "DYNPIN_STORE": str(folder / "pins"),
+        },
+        stdin=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)),
+    )

@@ -141,7 +141,7 @@ class LibraryAgent(ABC, Generic[_Memory]):
         )
 
     def load(self, hosts: Sequence[str]) -> None:
-        """As :meth:`UserAgent.load`. With http.client, which takes half as long for a thousand hosts."""
+        """As :meth:`UserAgent.load`. With http.client, which takes a third less time than httpx."""
         self.client()
         with loopback_names(self.machine.network):
             for host in hosts:

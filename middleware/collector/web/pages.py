@@ -213,23 +213,20 @@ class Pages:
     # -- shared by the pages ------------------------------------------------------------------------------------
 
     def _page(self, request: Request, template: str, *, status: int = 200, **context: object) -> Response:
-        html = (
-            _templates()
-            .get_template(template)
-            .render(
-                now=self.service.clock(),
-                base=_base(request),
-                here=request.url.path.removeprefix(_base(request)),
-                viewer=request.state.viewer,
-                has_password=self.access.has_password,
-                FIELDS=FIELDS,
-                CHOICES=CHOICES,
-                PERIODS=_PERIODS,
-                SEVERITIES=SEVERITIES,
-                VERDICTS=VERDICTS,
-                Term=Term,
-                **context,
-            )
+        page = _templates().get_template(template)
+        html = page.render(
+            now=self.service.clock(),
+            base=_base(request),
+            here=request.url.path.removeprefix(_base(request)),
+            viewer=request.state.viewer,
+            has_password=self.access.has_password,
+            FIELDS=FIELDS,
+            CHOICES=CHOICES,
+            PERIODS=_PERIODS,
+            SEVERITIES=SEVERITIES,
+            VERDICTS=VERDICTS,
+            Term=Term,
+            **context,
         )
         return HTMLResponse(html, status_code=status)
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from ..formatting import several, when
 from ..storage import AuditEntry, Filter, Jobs, Pruned, Retention, Storage
 
-__all__ = ["ClockJump", "clock_jump", "prune"]
+__all__ = ["PRUNED_AT", "ClockJump", "clock_jump", "prune"]
 
 _log = logging.getLogger("dynpin.collector")
 _DAY = 86_400.0
 _JUMP_S, _STANDS_S = 7 * _DAY, 3 * _DAY
 # Facts of the storage, so that all workers know them: the last deletion, and the jump. A jump at 0 is over.
-_PRUNED_AT, _JUMPED_FROM, _JUMPED_AT = "pruned_at", "clock_jumped_from", "clock_jumped_at"
+PRUNED_AT, _JUMPED_FROM, _JUMPED_AT = "pruned_at", "clock_jumped_from", "clock_jumped_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def prune(
     Returns:
         what was deleted, and the jump because of which old reports are kept.
     """
-    last, known = storage.fact(_PRUNED_AT), clock_jump(storage)
+    last, known = storage.fact(PRUNED_AT), clock_jump(storage)
     if last is None:
         last = next((report.received_at for report in storage.reports(Filter(), limit=1).entries), now)
     jump = known
@@ -80,7 +80,7 @@ def prune(
     pruned = storage.prune(retention if jump is None else replace(retention, days=now / _DAY))
     if jump != known:
         _store(storage, jump, now)
-    storage.set_fact(_PRUNED_AT, now)
+    storage.set_fact(PRUNED_AT, now)
     return pruned, jump
 
 

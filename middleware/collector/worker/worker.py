@@ -18,7 +18,7 @@ from ..reserve import keep_reserve, with_reserve
 from ..storage import HOUR, Group, Retention, Storage, Triaged
 from ..triage import Diagnosis, Question, Settings
 from .alerts import Alerts
-from .clock_jump import prune
+from .clock_jump import PRUNED_AT, prune
 from .judge import JudgeProcess
 from .leases import Leases
 
@@ -205,7 +205,7 @@ class Worker:
         return False
 
     def _prune(self) -> bool:
-        now, last = self._clock(), self._storage.fact("pruned_at")
+        now, last = self._clock(), self._storage.fact(PRUNED_AT)
         if last is None or not 0 <= now - last < HOUR:
             if (file := self._storage.path) is None:
                 _, jump = prune(self._storage, self._retention, now)
