@@ -58,4 +58,5 @@ def decoded(body: bytes) -> str:
         # RFC 8259 §8.1: UTF-8. A byte order mark is ignored. UTF-16 and UTF-32, which older JSON allowed, are read too.
         return body.decode(json.detect_encoding(body))
     except UnicodeDecodeError as error:
-        raise InvalidReport("not-json", f"the body is not text: {error}") from None
+        message = f"the body is not text: byte {error.start + 1} is not {error.encoding.upper()}; is it compressed?"
+        raise InvalidReport("not-json", message) from None
