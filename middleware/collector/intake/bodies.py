@@ -31,8 +31,9 @@ def understood(entry: object, mode: Mode) -> Understood:
         InvalidReport: if it is not a report.
     """
     report = read_report(entry)
-    # Cut texts that are too long to show. The storage replaces characters that a database cannot store.
-    host, noted = report.hostname[:_MAX_NAME], (report.noted_hostname or "")[:_MAX_NAME]
+    # Cut texts that are too long to show. The storage replaces characters that a database cannot store. In lower case,
+    # also what is no host name: filters by host ignore the case.
+    host, noted = report.hostname.lower()[:_MAX_NAME], (report.noted_hostname or "").lower()[:_MAX_NAME]
     pins = map(certificate_pin, report.validated_chain)
     cause = Cause(
         key=grouping_key(report, mode=mode),
