@@ -6,7 +6,17 @@ import os
 from typing import TYPE_CHECKING
 
 from .atomic import sync_folder, write_atomically
-from .chains import ChainFault, chain_faults, covers, in_chain, is_address, trust_anchors, validated_path, without_root
+from .chains import (
+    ChainFault,
+    chain_faults,
+    covers,
+    in_chain,
+    is_address,
+    trust_anchors,
+    unproven,
+    validated_path,
+    without_root,
+)
 from .files import read_file
 from .inventory import Built, Inventory
 from .keys import CertificateNames, Chain, Key, KeySource, certificate_names, path_of, public_key, read_chain, read_key
@@ -51,6 +61,7 @@ __all__ = [
     "read_tables",
     "sync_folder",
     "trust_anchors",
+    "unproven",
     "validated_path",
     "without_root",
     "write_atomically",

@@ -46,6 +46,7 @@ __all__ = [
     "is_address",
     "is_nameless",
     "trust_anchors",
+    "unproven",
     "validated_path",
     "without_root",
 ]
@@ -260,6 +261,27 @@ def in_chain(key: Key, chains: Iterable[Chain], roots: Sequence[Path] = ()) -> s
         for root in _completing(served, roots):
             if Pin.from_certificate(der_of(root)) == key.pin:
                 return f"{key.label} is the key of {name_of(root.subject)}, a root of {chain.label}"
+    return None
+
+
+def unproven(backups: Sequence[Key], chains: Iterable[Chain], roots: Sequence[Path] = ()) -> str | None:
+    """Why it is unknown whether one of these keys, which :func:`in_chain` finds in no chain, is a Backup Pin.
+
+    None if one of them surely is: a key that is known, and not by its pin alone, issued no certificate of a chain.
+
+    Raises:
+        PolicyError: if a file of `roots` cannot be read.
+    """
+    if not backups or any(each.public_key is not None for each in backups):
+        return None
+    for chain in chains:
+        path = _path(_loaded(chain))
+        if path and not is_self_signed(path[-1]) and not _is_completed(path, roots):
+            return (
+                f"the pin {backups[0].pin} may be that of the root of {chain.label}, which is not known here. Then it "
+                "is not a Backup Pin, and clients ignore the header. Name the root in roots, or the key's file in "
+                "place of its pin"
+            )
     return None
 
 

@@ -37,8 +37,9 @@ from dynpin.pins import Pin
 from dynpin.recovery import Recovery
 
 from .collector_api import CollectorAPI
+from .files import read_file
 from .inventory import Inventory
-from .keys import KeySource
+from .keys import KeySource, holds_private_key
 from .node import Node
 from .rules import Mode, OptionNames, Pinned
 from .steps import DEFAULT_STEPS, REPORT_URI, Ramp, Step
@@ -263,7 +264,7 @@ def _located(file: Path, sources: Iterable[object]) -> tuple[KeySource, ...]:
 def _reserve(file: Path, sources: Iterable[KeySource]) -> tuple[KeySource, ...]:
     found = tuple(sources)
     for source in found:
-        if isinstance(source, Path) and _holds_private_key(source):
+        if isinstance(source, Path) and _is_private(source):
             raise PolicyError(
                 f"backups names {source}, a private key: somebody who breaks into this server gets it too. It is "
                 "not a backup key. Keep it offline, and name its public half (openssl pkey -in KEY -pubout) or its CSR"
@@ -271,9 +272,9 @@ def _reserve(file: Path, sources: Iterable[KeySource]) -> tuple[KeySource, ...]:
     return found
 
 
-def _holds_private_key(path: Path) -> bool:
+def _is_private(path: Path) -> bool:
     try:
-        return b"PRIVATE KEY-----" in path.read_bytes()
+        return holds_private_key(read_file(path))
     except (OSError, ValueError):
         return False  # its readers report a file that cannot be read
 

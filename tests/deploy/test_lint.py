@@ -107,6 +107,7 @@ def test_the_catalogue_names_every_fault_with_its_severity_and_category() -> Non
         "certificate-unusable",
         "self-signed-certificate",
         "backup-pin-in-chain",
+        "backup-pin-unproven",
         "backup-key-unusable",
         "keys-and-backups-swapped",
         "policy-refused",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from starlette.applications import Starlette
 
 from dynpin import Pin, PolicyError
@@ -129,6 +131,20 @@ def ramped(line: str) -> Callable[[Site], str]:
     return lambda site: f'{SOUND}report_uri = "{REPORTS}/enforce"\n[ramp]\n{line}\n'
 
 
+def der_of_the_key(site: Site) -> str:
+    (site.folder / "key.der").write_bytes(
+        load_pem_private_key(site.key.read_bytes(), None).private_bytes(
+            Encoding.DER, PrivateFormat.PKCS8, NoEncryption()
+        )
+    )
+    return SOUND.replace("backup.pub", "key.der")
+
+
+def a_pipe(site: Site) -> str:
+    os.mkfifo(site.folder / "backup.pipe")
+    return SOUND.replace("backup.pub", "backup.pipe")
+
+
 # The text of the file, and what the message must say after its name: which key, what is wrong, and what next.
 REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
     "no TOML": (lambda site: "hosts = x", ["is not a TOML file", "line 1, column"]),
@@ -178,6 +194,8 @@ REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
         replacing("backup.pub", "key.pem"),
         ["backups names", "key.pem, a private key", "openssl pkey -in KEY -pubout"],
     ),
+    "the private half, DER": (der_of_the_key, ["backups names", "key.der, a private key"]),
+    "a backup that is a pipe": (a_pipe, ["backup.pipe", "neither PEM nor DER"]),
     "a pin that is none": (replacing('"tls/backup.pub"', '{ pin = "abc" }'), ["backups has a pin that is not valid"]),
     "a key of no kind": (replacing('"tls/backup.pub"', "{ file = 1 }"), ["backups = [{ file = 1 }]", "{ pin ="]),
     "PEM in the file": (
