@@ -54,6 +54,13 @@ class Served(NamedTuple):
     source: str = ""
 
     @property
+    def host(self) -> str | None:
+        """The first host, if there is one, and a name if possible."""
+        from dynpin.middleware.policy import name_of_site  # noqa: PLC0415 - here and in no completion
+
+        return name_of_site(self.hosts) or next(iter(self.hosts), None)
+
+    @property
     def pins(self) -> tuple[Pin, ...]:
         """The pins of the chain, leaf first."""
         from dynpin.deploy.rotation.sights import pins_of  # noqa: PLC0415 - it imports the middleware
@@ -92,7 +99,7 @@ def record(
     earlier = begin = None
     if not has_history(where):
         earlier = earlier_history(history)
-        begin = earlier or _begun(host or next(iter(served.hosts), None), history)
+        begin = earlier or _begun(host or served.host, history)
     before = 0
 
     def edit(kept: History) -> History:
@@ -166,7 +173,7 @@ def repair(
         served = _served(header, no_header, chain, inventory or (None if site is None else site.path), at)
         if served is None or served.chain is None or not served.has_header:
             fail("events are missing, so say what is served now: --inventory FILE, or --header VALUE and --chain FILE")
-        named = saved.host or _begun(host or next(iter(served.hosts), None), history).host
+        named = saved.host or _begun(host or served.host, history).host
         kept = in_order(saved, named, at)
         _refuse_other_host(kept, host, served)
         return with_unknown(kept, served.header, served.pins, at, longest=_longest(site))

@@ -18,7 +18,7 @@ from .chains import (
     without_root,
 )
 from .files import read_file
-from .inventory import Built, Inventory
+from .inventory import Built, Inventory, name_of_site
 from .keys import CertificateNames, Chain, Key, KeySource, certificate_names, path_of, public_key, read_chain, read_key
 from .node import Node
 from .policy import KeylessPolicyOptions, Policy, PolicyOptions
@@ -51,6 +51,7 @@ __all__ = [
     "covers",
     "in_chain",
     "is_address",
+    "name_of_site",
     "path_of",
     "policies_to_send",
     "public_key",

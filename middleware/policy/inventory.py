@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin
 from dynpin.recovery import Recovery
 
+from .chains import is_address
 from .keys import Chain, Key, KeySource, path_of, read_chain, read_key
 from .rules import (
     Mode,
@@ -32,7 +34,12 @@ if TYPE_CHECKING:
     from .ramp import KeptRamp
     from .shared import SharedState, StateSource
 
-__all__ = ["Built", "Inventory"]
+__all__ = ["Built", "Inventory", "name_of_site"]
+
+
+def name_of_site(hosts: Sequence[str]) -> str | None:
+    """The first host that is a name: no wildcard, and no address, which clients never pin (RFC 7469 §2.3.3)."""
+    return next((host for host in hosts if "*" not in host and not is_address(host)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,11 @@ class Inventory:
     ramp: Ramp | None = None
     remember: Path | None = None
     state: StateSource | None = None
+
+    @property
+    def host(self) -> str | None:
+        """The name of the site; None if it has only wildcards and addresses."""
+        return name_of_site(self.hosts)
 
     @property
     def paths(self) -> tuple[Path, ...]:

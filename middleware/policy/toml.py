@@ -38,7 +38,7 @@ from dynpin.recovery import Recovery
 
 from .collector_api import CollectorAPI
 from .files import read_file
-from .inventory import Inventory
+from .inventory import Inventory, name_of_site
 from .keys import KeySource, holds_private_key
 from .node import Node
 from .rules import Mode, OptionNames, Pinned
@@ -228,11 +228,11 @@ def _state(file: Path, read: _Tables) -> StateSource:
         raise PolicyError("[site] state keeps the last header of all nodes: remove the line remember")
     if read.ramp is not None and read.ramp.state is not None:
         raise PolicyError("[site] state keeps the position on the ramp: remove the line state of [ramp]")
-    names = [name for name in read.hosts if not name.startswith("*.")]
-    if not names:
-        raise PolicyError("[site] state needs a name in hosts that is not a wildcard: there is none")
+    name = name_of_site(read.hosts)
+    if name is None:
+        raise PolicyError("[site] state needs a name in hosts that is not a wildcard and not an IP address: add one")
     try:
-        host = canonical_host(names[0])
+        host = canonical_host(name)
     except InvalidHost as error:
         raise PolicyError(f"hosts: {error}") from None
     token_file, ca = (_located_file(file, getattr(site, name), read.ramp, name) for name in ("token_file", "ca"))

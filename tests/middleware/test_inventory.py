@@ -14,8 +14,9 @@ from starlette.applications import Starlette
 
 from dynpin import Pin, PolicyError
 from dynpin.middleware import Policy, PublicKeyPinsMiddleware, PublicKeyPinsWSGIMiddleware
-from dynpin.middleware.policy import read_inventory
+from dynpin.middleware.policy import name_of_site, read_inventory
 from dynpin.middleware.policy.watching import Watcher
+from tests.deploy.commands import dynpin
 from tests.middleware.conftest import HOST, Connect, Site, serving_asgi
 
 REPORTS = "https://reports.example.net/r/1"
@@ -44,6 +45,15 @@ def test_the_least_that_describes_a_site(inventory: Path, site: Site, monkeypatc
     found = read_inventory(str(inventory))
     assert (found.path, found.hosts) == (inventory, (HOST,))
     assert found.keys == (site.chain,)
+
+
+@pytest.mark.parametrize("named", ['"192.0.2.1", "bank.test"', '"[2001:db8::1]", "bank.test"'])
+def test_the_name_of_a_site_is_one_that_clients_pin(named: str, inventory: Path) -> None:
+    inventory.write_text(SOUND.replace('"bank.test"', named))
+    assert read_inventory(inventory).host == HOST
+    assert name_of_site(("*.bank.test", HOST)) == HOST
+    recorded = dynpin("rotate", "record", "--inventory", str(inventory), "--history", str(inventory.with_name("h")))
+    assert "events of bank.test" in recorded.stdout, recorded.output
 
 
 def test_messages_call_an_option_as_the_file_has_it(inventory: Path) -> None:

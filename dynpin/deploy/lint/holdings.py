@@ -60,8 +60,8 @@ class Holdings:
 
     @property
     def host(self) -> str | None:
-        """The first host that is not a wildcard."""
-        return next((host for host in self.inventory.hosts if "*" not in host), None)
+        """The name of the site; None if it has only wildcards and addresses."""
+        return self.inventory.host
 
     @property
     def pins(self) -> tuple[Pin, ...]:
