@@ -191,7 +191,7 @@ def _show(seen: Seen, hosts: tuple[str, ...], *, err: bool) -> None:
 
 def _check(seen: Seen) -> None:
     faults = chain_faults(seen.chain, now=time.time())
-    refused = [fault.message for fault in faults if fault.refused]
+    refused = [fault.message for fault in faults if fault.refused or fault.code == "certificate-unreadable"]
     if refused:
         finding("\n".join(refused))
 

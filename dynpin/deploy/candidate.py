@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cryptography import x509
-
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
@@ -19,6 +17,7 @@ from dynpin.middleware.policy import (
     chain_faults,
     covers,
     is_address,
+    load_certificate,
     public_key,
     read_chain,
     read_file,
@@ -260,6 +259,12 @@ def key_fault(chain: Path, key: Path) -> Reason | None:
                 f"{key} is not the private key of the certificate in {chain} (OpenSSL: {said}). Take both from the "
                 "same folder of the ACME client",
             )
+        if "too small" in said or "too weak" in said:
+            return Reason(
+                "private-key-unusable",
+                f"OpenSSL refuses {chain} ({said}), as clients do. Have the CA issue a certificate for a key of at "
+                "least 2048 bits (RSA) or 256 bits (EC), with SHA-256",
+            )
         return Reason(
             "private-key-unusable",
             f"OpenSSL cannot use {chain} and {key} as a certificate and its private key ({said}). Both must be PEM, "
@@ -274,8 +279,8 @@ def made_now(inventory: Inventory, now: float) -> Built:
     Raises:
         PolicyError: if it makes no header for another reason.
     """
-    leaves = [chain.certificates[0] for chain in inventory.read_chains() if chain.certificates]
-    ends = [x509.load_der_x509_certificate(leaf).not_valid_after_utc.timestamp() for leaf in leaves]
+    leaves = [load_certificate(chain.certificates[0]) for chain in inventory.read_chains() if chain.certificates]
+    ends = [leaf.not_valid_after_utc.timestamp() for leaf in leaves if leaf is not None]
     return inventory.build(min([now, *ends]))
 
 

@@ -67,7 +67,7 @@ def _fingerprint(der: bytes, key: ec.EllipticCurvePrivateKey, now: float) -> dic
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         expires = int(certificate.not_valid_after_utc.timestamp())
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise ValueError(f"a certificate cannot be read: {error}") from None
     if len(names) != 1:
         raise ValueError(

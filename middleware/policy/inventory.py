@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin
 from dynpin.recovery import Recovery
 
-from .chains import is_address
+from .host_names import name_of_site
 from .keys import Chain, Key, KeySource, path_of, read_chain, read_key
 from .rules import (
     Mode,
@@ -34,12 +33,7 @@ if TYPE_CHECKING:
     from .ramp import KeptRamp
     from .shared import SharedState, StateSource
 
-__all__ = ["Built", "Inventory", "name_of_site"]
-
-
-def name_of_site(hosts: Sequence[str]) -> str | None:
-    """The first host that is a name: no wildcard, and no address, which clients never pin (RFC 7469 §2.3.3)."""
-    return next((host for host in hosts if "*" not in host and not is_address(host)), None)
+__all__ = ["Built", "Inventory"]
 
 
 @dataclass(frozen=True, slots=True)

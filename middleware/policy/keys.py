@@ -212,7 +212,7 @@ def public_key(data: bytes) -> object:
     for load in _LOADERS:
         try:
             return load(data)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
             continue
     return None
 
@@ -261,8 +261,11 @@ class CertificateNames(NamedTuple):
 
 def certificate_names(der: bytes) -> CertificateNames | None:
     """The names of a certificate, DER; None if it has none, or they cannot be read."""
+    certificate = load_certificate(der)
+    if certificate is None:
+        return None
     try:
-        found = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return None
     addresses = found.value.get_values_for_type(x509.IPAddress)

@@ -14,7 +14,8 @@ from dynpin.errors import InvalidHost, PolicyError
 from dynpin.hosts import canonical_host, is_ip_literal, superdomains
 from dynpin.pins import Pin
 
-from .chains import chain_faults, in_chain, is_address, is_nameless, unproven, validated_path
+from .chains import chain_faults, in_chain, is_nameless, unproven, validated_path
+from .host_names import is_address
 from .keys import Chain, Key
 
 __all__ = [

@@ -38,7 +38,8 @@ from dynpin.recovery import Recovery
 
 from .collector_api import CollectorAPI
 from .files import read_file
-from .inventory import Inventory, name_of_site
+from .host_names import name_of_site
+from .inventory import Inventory
 from .keys import KeySource, holds_private_key
 from .node import Node
 from .rules import Mode, OptionNames, Pinned

@@ -104,6 +104,7 @@ def test_the_catalogue_names_every_fault_with_its_severity_and_category() -> Non
         "certificate-expired",
         "certificate-not-yet-valid",
         "certificate-of-another-host",
+        "certificate-unreadable",
         "certificate-unusable",
         "self-signed-certificate",
         "backup-pin-in-chain",
