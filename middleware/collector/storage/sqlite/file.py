@@ -239,8 +239,10 @@ def _cause(path: Path, error: BaseException) -> str:
         return "the file is gone; put it back with its -wal, or start the collector again to make a new one"
     except PermissionError as closed:
         return f"{closed}; let the user of the collector enter every folder of this path"
-    except OSError:
-        pass  # said by SQLite, or above
+    except OSError as unreachable:
+        return f"{unreachable}; check the path"
+    if path.is_dir():
+        return f"it is a folder; name a file in it, such as {path / 'reports.sqlite'}"
     if code == sqlite3.SQLITE_READONLY or number == errno.EROFS or not all(map(_is_writable, (path, path.parent))):
         return f"the file, its folder or its disk is read-only ({error}); make all three writable"
     if code == sqlite3.SQLITE_BUSY:

@@ -101,8 +101,14 @@ def test_a_path_that_cannot_be_reached_is_told(tmp_path: Path, clock: Clock) -> 
             os.seteuid(0)
         tmp_path.chmod(0o700)
     storage.probe(1)
-    with pytest.raises(StoreError, match=r"cannot be used: .*File name too long"):
-        open_storage(folder / ("r" * 300))
+    (folder / "loop").symlink_to("loop")
+    for name, told in (
+        ("r" * 300, "File name too long"),
+        ("loop", "Too many levels"),
+        ("", "it is a folder; name a file"),
+    ):
+        with pytest.raises(StoreError, match=f"cannot be used: .*{told}"):
+            open_storage(folder / name)
 
 
 CHARTS = {
