@@ -82,7 +82,7 @@ def multiplexed(store: PinStore, step: Step) -> dict[str, object]:
 
 
 class _OwnPool(PinnedAdapter):
-    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+    def get_connection(self, *args: Any, **options: Any) -> Any:
         return urllib3.HTTPSConnectionPool("bank.test")
 
 
