@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import socket
 import time
@@ -100,6 +101,8 @@ def _serve(settings: Settings) -> None:
     except ModuleNotFoundError as error:
         lacking("the collector", error.name, "collector")
     tls_pair(settings.tls_certificate, settings.tls_key)
+    # psycopg warns of each connection that was lost, in terms of its own code. The collector says what that means.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     made = None
     password = settings.password
     if not (password or settings.user_header or settings.open_access):
@@ -266,7 +269,7 @@ def prune(
     context: typer.Context,
     storage: StorageOption = None,
     config: ConfigFile = None,
-    days: Annotated[float | None, typer.Option(help="Keep reports for this many days.", min=0)] = None,
+    days: Annotated[float | None, typer.Option(help="Keep reports for this many days.", min=0, max=36_500)] = None,
     megabytes: Annotated[int | None, typer.Option(help="Keep at most this much in total.", min=1)] = None,
     accept_clock: AcceptClockOption = False,
     as_json: JsonOption = False,

@@ -175,6 +175,7 @@ def test_prune(tmp_path: Path) -> None:
     run("tokens", "add", *file)
     assert json.loads(run("prune", *file, "--json")) == {"reports": 0, "groups": 0}
     assert "0 reports" in run("prune", *file, "--days", "1")
+    run("prune", *file, "--days", "inf", code=2)
 
 
 def test_a_clock_that_jumped_is_told_and_accepted(tmp_path: Path) -> None:

@@ -67,15 +67,26 @@ def make_file(path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path, *, may_be_empty: bool = True) -> None:
     """Make the tables if the file is empty, and check it. Several processes may do so at once.
+
+    Args:
+        path: the file.
+        may_be_empty: whether tables may be made. They may not if another file was used before: its reports would seem
+            to be gone, and nobody would notice.
 
     Raises:
         StoreError: if the file cannot be opened, is not a collector's, is damaged, or has another schema.
     """
     with storage_errors(path), sql_engine(path).connect() as db:
+        found = _refuse_others(db, path)
+        if found is None and not may_be_empty:
+            raise StoreError(
+                f"the report storage {path} was replaced by an empty file while it was in use, so nothing is stored; "
+                "put the file back with its -wal, or start the collector again to begin without any report"
+            )
+        # Not before: the file may belong to another program. Some copies are not in this mode (VACUUM INTO).
         raw(db).execute("PRAGMA journal_mode=WAL")
-        found = revision(db)
         if found is None:
             _make_tables(db, path)
         else:
@@ -108,8 +119,9 @@ def _make_tables(db: Connection, path: Path) -> None:
 
 def _refuse_others(db: Connection, path: Path) -> str | None:
     """The version of the schema; raises if the file belongs to another program."""
-    (application,) = raw(db).execute("PRAGMA application_id").fetchone()
+    # In this order: another process may make the tables in between.
     (tables,) = raw(db).execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    (application,) = raw(db).execute("PRAGMA application_id").fetchone()
     if application != _APPLICATION_ID and tables:
         raise StoreError(f"{path} is an SQLite database of another program; name another file for the reports")
     return revision(db)
