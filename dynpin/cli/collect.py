@@ -203,6 +203,13 @@ def _welcome(base: str, names: list[str] | None, password: str | None, listening
         lines += [f"report-uri  {base}/r/{name}/{mode}" for name in names for mode in ("enforce", "report-only")]
         if not names:
             lines.append("report-uri  none yet: dynpin collect tokens add")
+    own = {one.rpartition("=")[0] for one in settings.inventories} - {"", *(names or ())}
+    lines += [
+        f"inventory   no policy has the token {token}, so nothing is judged by its inventory; "
+        "dynpin collect tokens list shows the tokens"
+        for token in sorted(own)
+        if names is not None
+    ]
     if password is not None and "web" in settings.parts:
         lines.append(f"password    {password}   (made for this run; set DYNPIN_COLLECTOR_PASSWORD to choose one)")
     lines += [f"listening   {listening}", f"storage     {shown(settings.storage)}"]
