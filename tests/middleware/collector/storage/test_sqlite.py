@@ -216,7 +216,7 @@ def test_threads_that_come_and_go_leave_no_connection_behind(storage: SQLStorage
     def read() -> None:
         storage.reports(Filter())
 
-    counts = []
+    counts: list[int] = []
     for _ in range(40):
         thread = threading.Thread(target=read)
         thread.start()
