@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -88,8 +88,9 @@ def _held(holder: object) -> list[object]:
     return [getattr(holder, "__dict__", {}), *(dict(vars(kind)) for kind in type(holder).__mro__[:-1])]
 
 
-def _elements(collection: Any) -> list[object]:  # noqa: ANN401 - of any of the kinds above
-    return list(collection.values() if isinstance(collection, dict) else collection)[:_MOST_HELD]
+def _elements(collection: Any) -> list[Any]:  # noqa: ANN401 - of any of the kinds above
+    values = cast("dict[Any, Any]", collection).values() if isinstance(collection, dict) else collection
+    return list(cast("Iterable[Any]", values))[:_MOST_HELD]
 
 
 class OtherTransport:

@@ -67,7 +67,7 @@ class PinnedAdapter(HTTPAdapter):
         super().__init__(**given)
 
     @property
-    def poolmanager(self) -> Any:  # noqa: ANN401 - urllib3's
+    def poolmanager(self) -> Any:  # noqa: ANN401 # pyright: ignore[reportIncompatibleVariableOverride] - urllib3's
         """The pool manager, whose connections note and enforce pins, whoever has made it and set it here.
 
         Raises:
