@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -89,8 +89,8 @@ def _held(holder: object) -> list[object]:
 
 
 def _elements(collection: Any) -> list[Any]:  # noqa: ANN401 - of any of the kinds above
-    values = cast("dict[Any, Any]", collection).values() if isinstance(collection, dict) else collection
-    return list(cast("Iterable[Any]", values))[:_MOST_HELD]
+    get_values = getattr(collection, "values", None)  # of a dict
+    return list(collection if get_values is None else get_values())[:_MOST_HELD]
 
 
 class OtherTransport:
