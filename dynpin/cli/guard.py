@@ -106,7 +106,7 @@ def guard(
     Example: dynpin guard renewed/fullchain.pem --install /etc/ssl/pinned --reload "systemctl reload nginx"
     """
     if hook is not None:
-        _print_hook(hook, inventory, history, install or _FOLDER, reload or _RELOAD)
+        _print_hook(hook, inventory, history, install or _FOLDER, reload or _RELOAD, as_json=as_json)
         return
     if chain is None:
         fail("name the chain that is to be deployed, or --hook for a script that does")
@@ -339,7 +339,11 @@ def _as_json(verdict: Verdict, new: Candidate, sent: _Sent, done: _Done) -> dict
     }
 
 
-def _print_hook(client: str, inventory: Path | None, history: Path, folder: Path, reload: str) -> None:
+def _print_hook(
+    client: str, inventory: Path | None, history: Path, folder: Path, reload: str, *, as_json: bool
+) -> None:
+    if as_json:
+        fail("--hook prints a script: leave --json out")
     if inventory is None and DEFAULT_INVENTORY.is_file():
         inventory = DEFAULT_INVENTORY
     if inventory is None and not history.exists():
