@@ -71,7 +71,10 @@ def install(chain: bytes, key: bytes, folder: Path, *, reloads: bool) -> bool:
                 _clear(folder)
     except OSError as error:
         where = error.filename2 or error.filename or folder
-        raise InstallError(f"nothing is installed in {folder}: {where}: {error.strerror or error}") from None
+        raise InstallError(
+            f"nothing is installed in {folder}: {where}: {error.strerror or error}. Check that there is "
+            "room, and that this user may write there"
+        ) from None
     return True
 
 

@@ -123,6 +123,21 @@ def test_a_history_goes_on_from_the_file_of_the_time_before_the_nodes_shared_one
     assert str(gone.pins[0]) in run(a, "rotate", "status", code=1)
 
 
+def test_the_guard_reads_the_earlier_file_before_somebody_records_it(many: Many) -> None:
+    a = many.start()[0]
+    lay_next(many)
+    for node in many.nodes:
+        node.describe("next.pem", "backup.pub")
+    many.look()
+    many.clock.forward(HOUR + 120)
+    many.look()
+    next_chain, file = str(a.files.folder / "next.pem"), a.inventory.with_name("dynpin-history.json")
+    assert "fine" in run(a, "guard", next_chain, "--history", str(file))
+    month = PublicKeyPins((Pin.from_file(a.files.chain), Pin.from_file(a.files.backup)), max_age=30 * 24 * HOUR)
+    file.write_text(History(HOST).with_event(Published(many.clock.now - 8 * HOUR, month)).to_json())
+    assert "locks out everybody" in run(a, "guard", next_chain, "--history", str(file), code=1)
+
+
 @pytest.mark.parametrize("anew", [(), ("--anew",)], ids=["", "anew"])
 def test_a_repair_goes_on_from_the_earlier_file_too_and_assumes_that_it_is_not_all(
     anew: tuple[str, ...], many: Many
