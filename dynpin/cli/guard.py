@@ -237,7 +237,7 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
     kept = kept_at(file, inventory)
     is_kept = has_history(kept)
     # The file from before the nodes shared their state, if nobody has recorded that yet.
-    earlier = None if is_kept or inventory.state is None else earlier_history(file)
+    earlier = None if is_kept or inventory.state is None else earlier_history(file, inventory)
     if is_kept or earlier is not None:
         history = read_history(file, inventory.path) if earlier is None else as_sent(earlier, inventory)
         if not covers(inventory.hosts, history.host):
