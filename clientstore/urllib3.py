@@ -109,6 +109,7 @@ def pinned_pool_manager(
         if context is not None:
             pools.enforced(context)
     pools.take(manager)
+    manager.pin_pools = pools
     return manager
 
 
@@ -162,6 +163,10 @@ class PinnedPools:
             pool = pool.__mro__[2]
         made: Any = type("PinnedPool", (_Pool, pool), {"pin_pools": self})
         manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": made}
+
+    def made(self, pool: object) -> bool:
+        """Whether the connections of a pool note and enforce the pins of this client."""
+        return isinstance(pool, _Pool) and pool.pin_pools is self
 
     def _connection_class(self, made: type[HTTPSConnection]) -> type[HTTPSConnection]:
         if issubclass(made, _Connection):
@@ -284,9 +289,25 @@ for _name in (*TLSOptions._fields, *ASSERTED):
 
 
 class _Closing:
-    """Goes before the class of a manager: closing the last client also closes the user's own store."""
+    """Goes before the class of a manager: its pools check pins, and closing the last client closes the user's store."""
 
     pin_lease: Lease
+    pin_pools: PinnedPools
+
+    def connection_from_pool_key(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - urllib3's own
+        """Like urllib3's.
+
+        Raises:
+            UnenforceableContext: if ``pool_classes_by_scheme`` was set, and the pool would not check the pins.
+        """
+        inherited: Any = super()
+        pool = inherited.connection_from_pool_key(*args, **options)
+        if pool.scheme == "https" and not self.pin_pools.made(pool):
+            raise UnenforceableContext(
+                f"a {type(pool).__name__} would connect without checking the pins; set pool_classes_by_scheme on a "
+                "manager of your own, and give that one to note_responses(manager, store)"
+            )
+        return pool
 
     def clear(self) -> None:
         """Like urllib3's."""

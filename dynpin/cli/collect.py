@@ -18,7 +18,7 @@ from dynpin.cli.collect_move import move
 from dynpin.cli.collect_settings import FLAGS, Settings, Sourced, described
 from dynpin.cli.collect_status import status
 from dynpin.cli.collect_tokens import app as tokens_app
-from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
+from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of, several
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import AcceptClockOption, JsonOption
@@ -203,6 +203,13 @@ def _welcome(base: str, names: list[str] | None, password: str | None, listening
         lines += [f"report-uri  {base}/r/{name}/{mode}" for name in names for mode in ("enforce", "report-only")]
         if not names:
             lines.append("report-uri  none yet: dynpin collect tokens add")
+    own = {one.rpartition("=")[0] for one in settings.inventories} - {"", *(names or ())}
+    lines += [
+        f"inventory   no policy has the token {token}, so nothing is judged by its inventory; "
+        "dynpin collect tokens list shows the tokens"
+        for token in sorted(own)
+        if names is not None
+    ]
     if password is not None and "web" in settings.parts:
         lines.append(f"password    {password}   (made for this run; set DYNPIN_COLLECTOR_PASSWORD to choose one)")
     lines += [f"listening   {listening}", f"storage     {shown(settings.storage)}"]
@@ -300,7 +307,7 @@ def prune(
     if as_json:
         print_json(asdict(pruned))
     else:
-        say(f"{pruned.reports} reports and {pruned.groups} groups deleted")
+        say(f"{several(pruned.reports, 'report')} and {several(pruned.groups, 'group')} deleted")
     if jump is not None:
         finding(str(jump))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
+from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of, several
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.errors import StoreError
@@ -49,9 +49,9 @@ def status(
         )
     else:
         say(f"storage   {fault or 'reports can be stored'}")
-        of = f", of {len(accepted)} token{'' if len(accepted) == 1 else 's'}" if accepted else ""
-        say(f"accepted  {sum(accepted.values()):,} reports in this hour{of}")
-        say(f"waiting   {waiting:,} groups for their verdict")
+        of = f", of {several(len(accepted), 'token')}" if accepted else ""
+        say(f"accepted  {several(sum(accepted.values()), 'report')} in this hour{of}")
+        say(f"waiting   {several(waiting, 'group')} for a verdict")
         for name, since in failing.items():
             say(f"alerts    {name} has taken no message since {since}; the log of the worker says why")
         if jump is not None:

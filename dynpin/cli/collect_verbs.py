@@ -18,7 +18,7 @@ from dynpin.errors import PolicyError
 if TYPE_CHECKING:
     from dynpin.middleware.collector import Storage
 
-__all__ = ["ConfigFile", "StorageOption", "open_storage", "settings_of"]
+__all__ = ["ConfigFile", "StorageOption", "open_storage", "settings_of", "several"]
 
 ConfigFile = Annotated[
     Path | None,
@@ -37,14 +37,26 @@ def settings_of(context: typer.Context, storage: str | None = None, config: Path
         fail(str(error))
 
 
+def several(number: int, thing: str) -> str:
+    """A number of things: ``1 group``, ``2,000 groups``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _is_missing(address: str | Path) -> bool:
+    try:
+        return isinstance(address, Path) and not address.exists()
+    except OSError:
+        return False  # whatever opens it says why it cannot be reached
+
+
 @contextmanager
 def open_storage(address: str | Path, *, must_exist: bool = False) -> Generator[Storage]:
     """Open the storage for a verb, and close it afterwards."""
     from dynpin.middleware.collector import open_storage  # noqa: PLC0415
 
-    if must_exist and isinstance(address, Path) and not address.exists():
+    is_new = _is_missing(address)
+    if must_exist and is_new:
         fail(f"there is no file {address}; name the collector's with --storage")
-    is_new = isinstance(address, Path) and not address.exists()
     try:
         kept = open_storage(address)
     except (ModuleNotFoundError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import threading
@@ -79,6 +80,35 @@ def test_a_folder_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> Non
     with pytest.raises(StoreError, match=re.escape(f"no folder {tmp_path / 'slip'} for")):
         open_storage(tmp_path / "slip" / "r.sqlite")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_reached_is_told(tmp_path: Path, clock: Clock) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    storage = open_storage(folder / "r.sqlite", clock=clock)
+    storage.probe(1)
+    is_root = os.geteuid() == 0  # whom no mode of a folder stops
+    tmp_path.chmod(0)
+    try:
+        if is_root:
+            os.seteuid(65534)
+        uses = (lambda: storage.probe(1), storage.tokens, lambda: open_storage(folder / "r.sqlite"))
+        for use in uses:
+            with pytest.raises(StoreError, match=r"r\.sqlite cannot be used: .* let the user of the collector enter"):
+                use()
+    finally:
+        if is_root:
+            os.seteuid(0)
+        tmp_path.chmod(0o700)
+    storage.probe(1)
+    (folder / "loop").symlink_to("loop")
+    for name, told in (
+        ("r" * 300, "File name too long"),
+        ("loop", "Too many levels"),
+        ("", "it is a folder; name a file"),
+    ):
+        with pytest.raises(StoreError, match=f"cannot be used: .*{told}"):
+            open_storage(folder / name)
 
 
 CHARTS = {
