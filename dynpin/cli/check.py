@@ -158,7 +158,8 @@ def check(
     for remark in checked.remarks:
         say(f"dynpin: {remark}", err=True)
     if not checked.has_header:
-        finding(f"{site.host} sends no pinning header; dynpin init {site.host} begins to pin it")
+        begin = f"; dynpin init {site.host}{'' if site.port == 443 else f':{site.port}'} begins to pin it"
+        finding(f"{site.host} sends no pinning header{begin if holdings is None else ''}")
     if has_finding(checked, fail_on):
         finding()
 

@@ -26,7 +26,7 @@ def check_folder(
     if not paths and not unread:
         fail(f"there is no dynpin.toml below {folder}: name the folder that has them; dynpin init makes one")
     if any(each.path == folder for each in unread):
-        fail(f"{folder}: {unread[0].failure}")
+        fail(f"{folder}: {unread[0].failure}; name the folder that has the sites")
     outcomes = sorted(
         [*unread, *_with_bar(check_all(paths, options, at_once, at), len(paths))], key=lambda each: each.path
     )

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from dynpin.cli.printing import say
+from dynpin.cli.printing import expect_json, lacks_json, print_json, say
 from dynpin.errors import DynpinError
 
 __all__ = ["FINDING", "FINE", "STOPPED", "USAGE", "fail", "finding", "lacking", "reason_of", "run"]
@@ -36,14 +36,20 @@ _TODO = {
 
 def fail(message: str) -> NoReturn:
     """End the command for wrong usage or unreadable input, with the message on stderr."""
+    expect_json(False)
     _say(message)
     raise typer.Exit(USAGE)
 
 
 def finding(message: str | None = None) -> NoReturn:
-    """End the command with a finding: a violation, a fault, a check that failed."""
+    """End the command with a finding: a violation, a fault, a check that failed.
+
+    With ``--json``, a command that has printed no document prints one with the message.
+    """
     if message is not None:
         _say(message)
+    if lacks_json():
+        print_json({"ok": False, "message": message})
     raise typer.Exit(FINDING)
 
 

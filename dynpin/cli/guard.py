@@ -23,7 +23,7 @@ from dynpin.cli.options import (
     moment,
 )
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.rotate_site import as_sent, has_history, kept_at, read_history
+from dynpin.cli.rotate_site import as_sent, earlier_history, has_history, kept_at, read_history
 from dynpin.cli.signed_list import ListOption, read_list
 from dynpin.cli.site import inventory_of
 from dynpin.deploy.acme import deploy_hook
@@ -106,7 +106,7 @@ def guard(
     Example: dynpin guard renewed/fullchain.pem --install /etc/ssl/pinned --reload "systemctl reload nginx"
     """
     if hook is not None:
-        _print_hook(hook, inventory, history, install or _FOLDER, reload or _RELOAD)
+        _print_hook(hook, inventory, history, install or _FOLDER, reload or _RELOAD, as_json=as_json)
         return
     if chain is None:
         fail("name the chain that is to be deployed, or --hook for a script that does")
@@ -231,25 +231,32 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
     """What the history has, and what the inventory makes."""
     if built is None:
         history = read_history(file)
-        unseen = "whether the site sends what the history says: name its dynpin.toml with --inventory"
-        return _Sent(history, (history.host,), None, (unseen,))
+        alone = "whether the site sends what the history says: name its dynpin.toml with --inventory"
+        return _Sent(history, (history.host,), None, (alone,))
     inventory = built.inventory
     kept = kept_at(file, inventory)
-    if has_history(kept):
-        history = read_history(file, inventory.path)
+    is_kept = has_history(kept)
+    # The file from before the nodes shared their state, if nobody has recorded that yet.
+    earlier = None if is_kept or inventory.state is None else earlier_history(file, inventory)
+    if is_kept or earlier is not None:
+        history = read_history(file, inventory.path) if earlier is None else as_sent(earlier, inventory)
         if not covers(inventory.hosts, history.host):
+            place = kept if is_kept else file
             fail(
-                f"{kept} is the history of {history.host}, and {inventory.path} is about {', '.join(inventory.hosts)}: "
-                "name the history and the inventory of one site, with --history and --inventory"
+                f"{place} is the history of {history.host}, and {inventory.path} is about "
+                f"{', '.join(inventory.hosts)}: name the history and the inventory of one site, with --history and "
+                "--inventory"
             )
         # A history without a header does not say what clients hold.
         is_recorded = any(isinstance(event, Published) for event in history.events)
-        silent = f"what was sent so far: {kept} has no header (dynpin rotate record)"
-        return _Sent(history, inventory.hosts, built.header, () if is_recorded else (silent,), is_recorded=is_recorded)
+        unseen = () if is_recorded else (f"what was sent so far: {kept} has no header (dynpin rotate record)",)
+        if not is_kept:
+            unseen = (f"what was sent since {file}, from which no history goes on yet (dynpin rotate record)",)
+        return _Sent(history, inventory.hosts, built.header, unseen, is_recorded=is_recorded)
     if inventory.state is not None:
-        unseen = "what was sent before the nodes shared their state: no history is kept (dynpin rotate record)"
+        before = "what was sent before the nodes shared their state: no history is kept (dynpin rotate record)"
         history = as_sent(History(_label(inventory)), inventory)
-        return _Sent(history, inventory.hosts, built.header, (unseen,), is_recorded=bool(history.sent_by_nodes))
+        return _Sent(history, inventory.hosts, built.header, (before,), is_recorded=bool(history.sent_by_nodes))
     # The key that was pinned until now is in no file any more.
     if any(each is not None and each.exists() and each.samefile(chain) for each in map(path_of, inventory.keys)):
         fail(
@@ -262,8 +269,8 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
     if climbed:
         # What the ramp has sent with these pins, even if it sends less now.
         history = History(history.host, (Published(climbed[0][0], built.header),)).on_ramp(climbed)
-    unseen = f"what was sent before dynpin.toml made its present header: there is no {file} (dynpin rotate record)"
-    return _Sent(history, inventory.hosts, built.header, (unseen,), is_recorded=False)
+    before = f"what was sent before dynpin.toml made its present header: there is no {file} (dynpin rotate record)"
+    return _Sent(history, inventory.hosts, built.header, (before,), is_recorded=False)
 
 
 def _label(site: Inventory) -> str:
@@ -339,7 +346,11 @@ def _as_json(verdict: Verdict, new: Candidate, sent: _Sent, done: _Done) -> dict
     }
 
 
-def _print_hook(client: str, inventory: Path | None, history: Path, folder: Path, reload: str) -> None:
+def _print_hook(
+    client: str, inventory: Path | None, history: Path, folder: Path, reload: str, *, as_json: bool
+) -> None:
+    if as_json:
+        fail("--hook prints a script: leave --json out")
     if inventory is None and DEFAULT_INVENTORY.is_file():
         inventory = DEFAULT_INVENTORY
     if inventory is None and not history.exists():

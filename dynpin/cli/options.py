@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.errors import fail, reason_of
+from dynpin.cli.printing import expect_json
 
 if TYPE_CHECKING:
     import ssl
@@ -40,7 +41,7 @@ DEFAULT_HISTORY = Path("dynpin-history.json")
 
 _HISTORY = typer.Option("--history", help="The file of the rotation: what was served, and when.")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=expect_json)]
 SarifOption = Annotated[bool, typer.Option("--sarif", help="Print the findings as SARIF 2.1.0, for CI.")]
 CaOption = Annotated[
     Path | None, typer.Option("--ca", help="Trust these roots (PEM) and no others.", show_default=False)

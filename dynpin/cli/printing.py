@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from contextvars import ContextVar
 
-__all__ = ["print_json", "printable", "say"]
+__all__ = ["expect_json", "lacks_json", "print_json", "printable", "say"]
+
+# Whether this command was called with --json, and has not yet printed its document.
+_lacks_json: ContextVar[bool] = ContextVar("lacks_json", default=False)
 
 
 def printable(text: str) -> str:
@@ -29,4 +33,16 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 def print_json(value: object) -> None:
     """Print a value as indented JSON. A value that is not of a JSON type raises, since it is a bug."""
+    _lacks_json.set(False)
     print(json.dumps(value, indent=2), flush=True)
+
+
+def expect_json(is_wanted: bool) -> bool:
+    """The value of ``--json``, unchanged. It is kept for :func:`lacks_json`."""
+    _lacks_json.set(is_wanted)
+    return is_wanted
+
+
+def lacks_json() -> bool:
+    """Whether the command was called with ``--json`` and has printed no document yet."""
+    return _lacks_json.get()

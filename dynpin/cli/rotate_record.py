@@ -98,7 +98,7 @@ def record(
     where = kept_at(history, site)
     earlier = begin = None
     if not has_history(where):
-        earlier = earlier_history(history)
+        earlier = earlier_history(history, site)
         begin = earlier or _begun(host or served.host, history)
     before = 0
 

@@ -156,12 +156,25 @@ def as_sent(history: History, site: Inventory | None) -> History:
     return replace(history, sent_by_nodes=held_by_nodes(SharedState(site.state).copy()))
 
 
-def earlier_history(path: Path) -> History | None:
-    """The history in this file, from before the nodes shared one; None if there is no file."""
+def earlier_history(path: Path, site: Inventory | None) -> History | None:
+    """The history in this file, from before the nodes shared one; None if there is no file.
+
+    It has what the ramp of this machine has sent by then.
+    """
     from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
 
     file = HistoryFile(path)
-    return _read(file) if file.exists() else None
+    if not file.exists():
+        return None
+    history = _read(file)
+    if site is None or site.ramp is None:
+        return history
+    from dynpin.middleware.policy.ramp import RampFile  # noqa: PLC0415 - only a ramp needs SQLite
+
+    try:
+        return history.on_ramp(RampFile(site.ramp.state, site.ramp.token).sent())
+    except PolicyError as error:
+        fail(f"what the ramp of this machine has sent is unknown: {error}; or move the file away, if it never was sent")
 
 
 def change(kept: KeptHistory, edit: Callable[[History], History], begin: History | None = None) -> History:

@@ -68,7 +68,10 @@ def look_at_host(host: str, port: int, context: ssl.SSLContext, *, timeout: floa
     silent = tuple(f"{look.address} port {look.port}: {look.failure}" for look in looks if not look.validated)
     # If a chain does not verify, no client can connect there. That is not a node that is down for a day.
     if not good or any(look.served for look in looks if not look.validated):
-        raise PolicyError(f"{host} cannot be pinned as it is: {'; '.join(silent) or 'it has no address'}")
+        raise PolicyError(
+            f"{host} cannot be pinned as it is: {'; '.join(silent) or 'it has no address'}. Check its name and "
+            "port: every address of it must answer"
+        )
     chains = {look.address: Chain.of(look.served, f"{host} at {look.address}") for look in good}
     if len({chain.pins[0] for chain in chains.values()}) > 1:
         shown = "; ".join(f"{address} shows {chain.pins[0]}" for address, chain in chains.items())

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from dynpin.errors import DynpinError
-from dynpin.middleware.policy import sync_folder
+from dynpin.middleware.policy import holds_private_key, sync_folder
 
 from .candidate import key_fault
 from .shell import run_line
@@ -58,6 +58,11 @@ def install(chain: bytes, key: bytes, folder: Path, *, reloads: bool) -> bool:
         InstallError: if nothing was installed.
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - a link in it is not followed
+    if holds_private_key(chain):
+        raise InstallError(
+            f"nothing is installed in {folder}: the chain file has a private key in it too, and every user of this "
+            f"machine can read {CHAIN}. Give a file with the certificates alone"
+        )
     pair = {CHAIN: chain, KEY: key}
     try:
         with _locked(folder.parent):
@@ -71,7 +76,10 @@ def install(chain: bytes, key: bytes, folder: Path, *, reloads: bool) -> bool:
                 _clear(folder)
     except OSError as error:
         where = error.filename2 or error.filename or folder
-        raise InstallError(f"nothing is installed in {folder}: {where}: {error.strerror or error}") from None
+        raise InstallError(
+            f"nothing is installed in {folder}: {where}: {error.strerror or error}. Check that there is "
+            "room, and that this user may write there"
+        ) from None
     return True
 
 

@@ -19,7 +19,18 @@ from .files import read_file
 from .host_names import covers, is_address, name_of_site
 from .inventory import Built, Inventory
 from .issuance import load_certificate
-from .keys import CertificateNames, Chain, Key, KeySource, certificate_names, path_of, public_key, read_chain, read_key
+from .keys import (
+    CertificateNames,
+    Chain,
+    Key,
+    KeySource,
+    certificate_names,
+    holds_private_key,
+    path_of,
+    public_key,
+    read_chain,
+    read_key,
+)
 from .node import Node
 from .policy import KeylessPolicyOptions, Policy, PolicyOptions
 from .rules import LONGEST_MAX_AGE, Mode, Pinned
@@ -49,6 +60,7 @@ __all__ = [
     "certificate_names",
     "chain_faults",
     "covers",
+    "holds_private_key",
     "in_chain",
     "is_address",
     "load_certificate",

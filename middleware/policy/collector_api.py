@@ -106,7 +106,10 @@ class CollectorAPI:
         else:
             token = _text(file, "the token file").partition("\n")[0].strip()
             if not token:
-                raise Unusable(f"the token file {file} has no token in its first line")
+                raise Unusable(
+                    f"the token file {file} has no token in its first line: write one there (dynpin collect api-tokens "
+                    "add makes it)"
+                )
         if not token:
             return {}
         if not token.isascii() or not token.isprintable():
@@ -153,8 +156,11 @@ def _break(connection: http.client.HTTPConnection) -> None:
 def _text(file: Path, what: str) -> str:
     try:
         return read_file(file).decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise Unusable(f"{what} {file} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except OSError as error:
+        why = error.strerror or error
+        raise Unusable(f"{what} {file} cannot be read ({why}): check its path and permissions") from None
+    except ValueError:
+        raise Unusable(f"{what} {file} is not UTF-8 text: is it the right file?") from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -55,7 +55,9 @@ def read_tables(path: Path, model: type[_Model]) -> _Model:
     try:
         top = tomllib.loads(read_file(path).decode("utf-8-sig"))
     except OSError as error:
-        raise PolicyError(f"{path} cannot be read ({error.strerror or error})") from None
+        raise PolicyError(
+            f"{path} cannot be read ({error.strerror or error}): check its path and permissions"
+        ) from None
     except (ValueError, RecursionError) as error:  # invalid TOML, UTF-8 or file name
         raise PolicyError(f"{path} is not a TOML file: {_fault(error)}") from None
     try:

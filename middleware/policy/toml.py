@@ -28,6 +28,7 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
@@ -95,7 +96,13 @@ def _send(value: object) -> int | None:
 
 
 def _address(text: str) -> str:
-    if not re.match("https?://.", text):
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        raise ValueError from None  # the message comes from the key's description
+    # Paths are appended to it, and messages show it: it has no query, no fragment and no password.
+    if not is_address or "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError
     return text
 

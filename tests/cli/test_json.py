@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import trustme
 
 from dynpin import Pin
 from dynpin.clientstore import PinStore
@@ -35,6 +36,20 @@ def test_hosts_are_pinned_imported_and_forgotten(tmp_path: Path) -> None:
     assert said("hosts", "forget", "bank.test", *store, code=1) == [
         {"host": "bank.test", "forgotten": False, "still_pinned_by": None}
     ]
+
+
+def test_a_finding_without_a_document_of_its_own_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    trustme.CA().cert_pem.write_to_path("root.pem")
+    found = said("init", "root.pem", code=1)
+    assert found == {
+        "ok": False,
+        "message": "the certificate of root.pem names no host: ask your CA for one with subjectAltName",
+    }
+    # Wrong usage has none.
+    assert dynpin("rotate", "next", "--done", "--json").stdout == ""
+    assert dynpin("guard", "--hook", "certbot", "--json").stdout == ""
+    assert dynpin("init", "root.pem").stdout == ""
 
 
 def test_no_list_can_recover_a_host_without_a_root(tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ def test_a_site_without_pins(site: Site) -> None:
     with serving(lambda path: (200, {}, ""), site) as port:
         arguments = ["check", f"https://{HOST}:{port}", "--ca", str(site.roots), "--address", "127.0.0.1"]
         result = dynpin(*arguments)
-    assert (result.exit_code, "sends no pinning header" in result.stderr) == (1, True)
+    said = f"sends no pinning header; dynpin init {HOST}:{port} begins to pin it"
+    assert (result.exit_code, said in result.stderr) == (1, True)
     assert "No fault" not in result.stdout
 
 

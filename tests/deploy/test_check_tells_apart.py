@@ -59,6 +59,7 @@ def test_no_header_and_the_commonest_reasons_in_order(site: Site) -> None:
         seen = check(site, port, code=1)
     assert code == 1
     assert f"{HOST} sends no pinning header" in said
+    assert "dynpin init" not in said  # its dynpin.toml is there
     places = [
         said.index(word)
         for word in (

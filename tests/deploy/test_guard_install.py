@@ -67,6 +67,14 @@ def test_a_new_folder_is_a_link_that_is_replaced_in_one_step(shop: Shop) -> None
     assert len(list(shop.folder.glob(".served-dynpin-*"))) == 2
 
 
+@pytest.mark.parametrize("key_first", [True, False])
+def test_a_chain_file_with_its_key_is_not_laid_open_to_all(key_first: bool, shop: Shop) -> None:
+    chain, key = pair(shop)
+    with pytest.raises(InstallError, match="has a private key in it too"):
+        install(key + chain if key_first else chain + key, key, shop.folder / "served", reloads=False)
+    assert not (shop.folder / "served").exists()
+
+
 @pytest.mark.parametrize("folder", ["served", "tls"])
 def test_the_same_pair_again_changes_nothing(folder: str, shop: Shop) -> None:
     target = shop.folder / folder

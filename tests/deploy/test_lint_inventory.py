@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
-from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dynpin import Pin, PublicKeyPins
 from tests.deploy.commands import dynpin
 from tests.deploy.test_check import HOST, NEW
+from tests.keys import private_key
 
 YEAR = timedelta(days=365)
 HOUR, DAY = 3600, 86_400
@@ -134,18 +138,23 @@ def test_the_files_of_an_inventory(files: Files, spoil: Callable[[Files], object
     assert set(found) - set(expected) <= {"policy-refused", "max-age-longer-than-certificate"}
 
 
-BackupKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | x25519.X25519PrivateKey
-SIZES: dict[str, tuple[Callable[[], BackupKey], bool]] = {
+SIZES: dict[str, tuple[Callable[[], Any], bool]] = {
     "RSA 1024": (lambda: rsa.generate_private_key(65537, 1024), True),
     "RSA 2048": (lambda: rsa.generate_private_key(65537, 2048), False),
     "P-521": (lambda: ec.generate_private_key(ec.SECP521R1()), False),
     "secp256k1": (lambda: ec.generate_private_key(ec.SECP256K1()), True),
+    "Ed25519": (ed25519.Ed25519PrivateKey.generate, False),
     "X25519": (x25519.X25519PrivateKey.generate, True),
+    "DSA": (lambda: private_key("dsa"), True),
 }
+# Newer releases of cryptography know more kinds of keys than TLS clients accept.
+_ML_DSA = "cryptography.hazmat.primitives.asymmetric.mldsa"
+if find_spec(_ML_DSA) is not None:
+    SIZES["ML-DSA"] = (import_module(_ML_DSA).MLDSA44PrivateKey.generate, True)
 
 
 @pytest.mark.parametrize(("make", "told"), SIZES.values(), ids=SIZES)
-def test_a_backup_that_no_client_would_take(make: Callable[[], BackupKey], told: bool, files: Files) -> None:
+def test_a_backup_that_no_client_would_take(make: Callable[[], Any], told: bool, files: Files) -> None:
     public = make().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (files.folder / "backup.pub").write_bytes(public)
     files.inventory(["chain.pem"], ["backup.pub"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import trustme
 
 from dynpin import Pin, PublicKeyPins
 from dynpin.deploy.rotation import History, Published
+from dynpin.middleware.policy import read_inventory
+from dynpin.middleware.policy.ramp import RampFile
 from tests.deploy.commands import dynpin
 from tests.deploy.servers import make_site
 from tests.deploy.test_check import serving
@@ -121,6 +124,40 @@ def test_a_history_goes_on_from_the_file_of_the_time_before_the_nodes_shared_one
         # The present key is not in the earlier header: its holders are locked out, and record says so.
         assert said in run(a, "rotate", "record", "--history", str(file), code=1)
     assert str(gone.pins[0]) in run(a, "rotate", "status", code=1)
+
+
+def test_the_guard_reads_the_earlier_file_before_somebody_records_it(many: Many) -> None:
+    a = many.start()[0]
+    lay_next(many)
+    for node in many.nodes:
+        node.describe("next.pem", "backup.pub")
+    many.look()
+    many.clock.forward(HOUR + 120)
+    many.look()
+    next_chain, file = str(a.files.folder / "next.pem"), a.inventory.with_name("dynpin-history.json")
+    assert "fine" in run(a, "guard", next_chain, "--history", str(file))
+    month = PublicKeyPins((Pin.from_file(a.files.chain), Pin.from_file(a.files.backup)), max_age=30 * 24 * HOUR)
+    file.write_text(History(HOST).with_event(Published(many.clock.now - 8 * HOUR, month)).to_json())
+    assert "locks out everybody" in run(a, "guard", next_chain, "--history", str(file), code=1)
+
+
+def test_what_the_ramp_of_this_machine_sent_before_goes_on_too(many: Many) -> None:
+    for node in many.nodes:
+        node.describe(max_age="30 days", more="[ramp]\n")
+    a = many.start()[0]
+    site = read_inventory(a.inventory)
+    assert site.ramp is not None
+    begun, month = many.clock.now - 40 * 24 * HOUR, 30 * 24 * HOUR
+    ramp = RampFile(site.ramp.state, site.ramp.token)
+    ramp.change(site.ramp.begin(begun), lambda before, _: replace(before, max_age=300), begun)
+    ramp.change(site.ramp.begin(begun), lambda before, _: replace(before, max_age=month), many.clock.now - HOUR)
+    # As it was recorded on the first day.
+    first = PublicKeyPins((Pin.from_file(a.files.chain), Pin.from_file(a.files.backup)), max_age=300)
+    file = a.inventory.with_name("dynpin-history.json")
+    file.write_text(History(HOST).with_event(Published(begun, first)).to_json())
+    run(a, "rotate", "record", "--history", str(file))
+    held = json.loads(run(a, "rotate", "status", "--json"))["held"]
+    assert any(f"max-age={month}" in each["header"] for each in held), held
 
 
 @pytest.mark.parametrize("anew", [(), ("--anew",)], ids=["", "anew"])

@@ -223,10 +223,10 @@ REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
     ),
     "a ramp misspelt": (ramped("step = []"), ["[ramp] step is not known here; did you mean steps?"]),
     "a ramp that is none": (lambda site: f"ramp = 1\n{SOUND}", ["ramp = 1 is not understood: give a table, [ramp]"]),
-    "a collector that is not an address": (
-        ramped('collector = "reports"'),
-        ['[ramp] collector = "reports"', "https://"],
-    ),
+    **{
+        f"a collector at {text}": (ramped(f'collector = "{text}"'), [f'[ramp] collector = "{text}"', "https://"])
+        for text in ("reports", "https://a:b@reports.test", "https://reports.test/?x", "https://reports.test:99999")
+    },
     "steps of no kind": (ramped('steps = ["1 day"]'), ['[ramp] steps = ["1 day"]', 'send = "report-only"']),
     "steps downwards": (
         ramped('steps = [{ send = "2 hours", for = "1 day" }, { send = "1 hour", for = "1 day" }]'),

@@ -129,7 +129,8 @@ def test_a_person_holds_it() -> None:
             "the token is not sent to http://10.0.0.7:8080: others could read it",
         ),
         ("https://127.0.0.1:1", {}, "the token file {folder}/token cannot be read (No such file or directory)"),
-        ("https://127.0.0.1:1", {"token": "\n"}, "the token file {folder}/token has no token in its first line"),
+        ("https://127.0.0.1:1", {"token": "\n"}, "the token file {folder}/token has no token in its first line: write"),
+        ("https://127.0.0.1:1", {"token": "\udcff"}, "the token file {folder}/token is not UTF-8 text"),
         (
             "https://127.0.0.1:1",
             {"token": "a\x07b"},
@@ -145,7 +146,7 @@ def test_a_person_holds_it() -> None:
 )
 def test_what_keeps_it_from_asking_is_said(collector: str, files: dict[str, str], said: str, tmp_path: Path) -> None:
     for name, content in files.items():
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     sight = ask(replace(RAMP, collector=collector, token_file=tmp_path / "token", ca=tmp_path / "ca"), 0)
     assert said.format(folder=tmp_path) in sight.failure
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa, x448, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from dynpin.errors import InvalidHost, PolicyError
 from dynpin.header import PublicKeyPins
@@ -166,10 +166,12 @@ def _unusual(key: object) -> str | None:
             return f"an RSA key of {key.key_size} bits"
         case ec.EllipticCurvePublicKey() if not isinstance(key.curve, _CURVES):
             return f"an EC key on the curve {key.curve.name}"
-        case dsa.DSAPublicKey() | x25519.X25519PublicKey() | x448.X448PublicKey():
-            return "a key of a kind that no TLS certificate has"
-        case _:
+        case rsa.RSAPublicKey() | ec.EllipticCurvePublicKey() | ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
             return None
+        case None:  # a bare pin, or a kind that cryptography does not know
+            return None
+        case _:  # DSA, X25519, ML-DSA and others
+            return "a key of a kind that TLS clients do not accept in a certificate"
 
 
 def _swapped(inventory: Inventory, chains: Sequence[Chain]) -> Iterator[Observed]:

@@ -211,7 +211,7 @@ class History:
             loaded = _object(json.loads(text, object_pairs_hook=unique))
             version = _kept(loaded["version"], int, "version")
             if version != 1:
-                raise ValueError(f"version {version} is not known")  # noqa: TRY301 - one place for all
+                raise ValueError(f"version {version} is not known, perhaps of a newer dynpin")  # noqa: TRY301 - one place for all
             history = cls(canonical_host(_kept(loaded["host"], str, "host")))
             for number, each in enumerate(_list(loaded, "events"), 1):
                 try:

@@ -206,7 +206,7 @@ def plan(
     if header is None or not header.max_age or not history.chain:
         raise ValueError(f"no enforced policy of {history.host} is recorded, or no chain: dynpin rotate record both")
     if target in history.chain:
-        raise ValueError(f"{target} is deployed already")
+        raise ValueError(f"{target} is deployed already on {history.host}: name the key to rotate to with --to")
     final = final_header(header, target, backups)
     bridge = _bridge(history, header, target, backups)
     max_age = _max_age(header, max_max_age)

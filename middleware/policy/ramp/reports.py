@@ -17,6 +17,9 @@ from ..steps import CollectorAnswer, Ramp
 __all__ = ["ask", "intake_refusal"]
 
 
+_REACH_IT = "check that the collector runs, and can be reached from here"
+
+
 def ask(ramp: Ramp, since: float) -> CollectorAnswer:
     """The collector's reports about this policy since a time, without muted groups."""
     api = CollectorAPI(ramp.collector, ramp.token_file, ramp.ca)
@@ -40,7 +43,8 @@ def ask(ramp: Ramp, since: float) -> CollectorAnswer:
     except Unusable as error:
         return CollectorAnswer(failure=str(error))
     except (OSError, http.client.HTTPException) as error:
-        return CollectorAnswer(failure=f"{ramp.collector} cannot be asked: {getattr(error, 'strerror', None) or error}")
+        why = getattr(error, "strerror", None) or error
+        return CollectorAnswer(failure=f"{ramp.collector} cannot be asked: {why}; {_REACH_IT}")
     except (ValueError, KeyError, TypeError, RecursionError):
         return CollectorAnswer(
             failure=f"{ramp.collector}/api/groups gives no groups; check that this is the address of a dynpin collector"
@@ -57,7 +61,8 @@ def intake_refusal(ramp: Ramp) -> str:
     except Unusable as error:
         return str(error)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return f"report_uri {ramp.report_uri} cannot be reached: {getattr(error, 'strerror', None) or error}"
+        why = getattr(error, "strerror", None) or error
+        return f"report_uri {ramp.report_uri} cannot be reached: {why}; {_REACH_IT}"
     if status in (200, 204, 400):
         return ""
     return f"report_uri {ramp.report_uri} answers {status} to a report; check that the collector knows its token"
