@@ -22,6 +22,7 @@ from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import AcceptClockOption, JsonOption
 from dynpin.cli.printing import print_json, say
+from dynpin.counts import counted
 from dynpin.errors import PolicyError, StoreError
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ def prune(
     if as_json:
         print_json(asdict(pruned))
     else:
-        say(f"{pruned.reports} reports and {pruned.groups} groups deleted")
+        say(f"{counted(pruned.reports, 'report')} and {counted(pruned.groups, 'group')} deleted")
     if jump is not None:
         finding(str(jump))
 

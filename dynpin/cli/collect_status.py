@@ -10,6 +10,7 @@ import typer
 from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
+from dynpin.counts import counted
 from dynpin.errors import StoreError
 from dynpin.report import rfc3339
 
@@ -49,9 +50,9 @@ def status(
         )
     else:
         say(f"storage   {fault or 'reports can be stored'}")
-        of = f", of {len(accepted)} token{'' if len(accepted) == 1 else 's'}" if accepted else ""
-        say(f"accepted  {sum(accepted.values()):,} reports in this hour{of}")
-        say(f"waiting   {waiting:,} groups for their verdict")
+        of = f", of {counted(len(accepted), 'token')}" if accepted else ""
+        say(f"accepted  {counted(sum(accepted.values()), 'report')} in this hour{of}")
+        say(f"waiting   {counted(waiting, 'group')} for a verdict")
         for name, since in failing.items():
             say(f"alerts    {name} has taken no message since {since}; the log of the worker says why")
         if jump is not None:

@@ -18,6 +18,7 @@ from dynpin.cli.options import JsonOption, ProcessesOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.progress import counting_bar
 from dynpin.cli.written import check_place, save
+from dynpin.counts import counted
 
 if TYPE_CHECKING:
     from dynpin.lab.picture import Format
@@ -174,7 +175,7 @@ def _run_all(
         from dynpin.lab.handout import write_handout  # noqa: PLC0415
 
         save(html, write_handout(chosen, playings, explorer=quote(explorer.name)))
-        say(f"\n{html}: {len(playings)} playings of {len(chosen)} scenarios", err=as_json)
+        say(f"\n{html}: {counted(len(playings), 'playing')} of {counted(len(chosen), 'scenario')}", err=as_json)
         save(explorer, write_explorer(chosen, playings, handout=quote(html.name)))
         say(f"{explorer}: the same, step by step in a browser", err=as_json)
     _finish(playings)

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
-from ..formatting import several
+from dynpin.counts import counted
+
 from ..storage import HOUR, ChannelNote, Filter, Group, PendingAlert, Storage
 from ..triage import SEVERITIES, VERDICTS
 from .channels import Channel, Line, Message, Send
@@ -135,7 +136,7 @@ class Alerts:
         pending.sort(key=lambda each: _RANKS.get(each.group.severity or "", _RANKS["unclear"]))
         lines = [
             f"{'Resolved, and back again: ' if each.group.state == 'resolved' else ''}"
-            f"{several(each.reports, 'report')} this hour, {each.before or 0:.0f} before: {self._line(each.group)}"
+            f"{counted(each.reports, 'report')} this hour, {each.before or 0:.0f} before: {self._line(each.group)}"
             for each in pending
             if each.reports is not None
         ]
@@ -152,9 +153,9 @@ class Alerts:
         since = note.digest_at if note.digest_at <= now else now - period
         activity = storage.activity(Filter(), int(since // HOUR), int(now // HOUR) + 1)
         seen = Filter(since=f"{period // HOUR}h")
-        lines = [f"{several(sum(reports for _, _, reports in activity), 'report')} since the last digest."]
+        lines = [f"{counted(sum(reports for _, _, reports in activity), 'report')} since the last digest."]
         lines += [
-            f"{reports:>7} in {several(groups, 'group')}: {_title(verdict)}"
+            f"{reports:>7} in {counted(groups, 'group')}: {_title(verdict)}"
             for verdict, groups, reports in storage.tally(seen, "verdict", 20)
         ]
         lines += [f"{reports:>7} about {plain(host)}" for host, _, reports in storage.tally(seen, "host", 10)]
@@ -162,7 +163,7 @@ class Alerts:
 
     def _line(self, group: Group) -> str:
         link = f" {self.url}/groups/{group.key}" if self.url else ""
-        number = several(group.reports, "report")
+        number = counted(group.reports, "report")
         return f"{plain(group.host)} ({group.mode}): {_title(group.verdict or '')}, {number}{link}"
 
 
@@ -174,7 +175,7 @@ def _subject(pending: list[PendingAlert]) -> str:
     new = [each.group for each in pending if each.reports is None]
     attacks = sum(group.severity == "attack" for group in new)
     parts = [(attacks, "possible attack"), (len(new), "new group"), (len(pending) - len(new), "sudden rise")]
-    return "dynpin: " + ", ".join(several(number, thing) for number, thing in parts if number)
+    return "dynpin: " + ", ".join(counted(number, thing) for number, thing in parts if number)
 
 
 def _listed(lines: list[str]) -> str:
