@@ -110,8 +110,6 @@ def run(
     form = None if picture is None else _form(picture)
     scenario = _named(name or "")
     playings = _played([scenario], _agents(agent or ["dynpin"]), 1)
-    if not playings:
-        fail(f"{scenario.name} is played with {', '.join(scenario.agents)}")
     if as_json:
         print_json(_as_json(scenario) | {"playings": [playing.to_dict() for playing in playings]})
     else:
@@ -185,6 +183,8 @@ def _played(chosen: list[Scenario], agents: list[str] | None, processes: int | N
     from dynpin.lab.playing import play_all  # noqa: PLC0415 - it needs the servers and clients of the extra
 
     total = sum(agents is None or agent in agents for scenario in chosen for agent in scenario.agents)
+    if not total:
+        fail("; ".join(f"{scenario.name} is played with {', '.join(scenario.agents)}" for scenario in chosen))
     try:
         with counting_bar(total, "scenarios with agents") as advance:
             return play_all(chosen, agents, processes=processes, progress=advance)

@@ -105,8 +105,12 @@ def _show_recovery(console: Console, recovery: Recovery, study: Study, outcomes:
 
 
 def _show_cap(console: Console, study: Study) -> None:
-    """Say if the clients' cap is below a policy's max-age."""
+    """Say if the clients' cap is below a policy's max-age, and if they note none of its pins."""
     for policy in study.policies:
+        if not policy.backups and policy.pinned != "none":
+            told = f"{policy.name}: clients note no header without a Backup Pin (RFC 7469 §2.5), so nobody has pins."
+            console.print(told, style="yellow", end="\n\n")
+            continue
         if study.held(policy) < policy.max_age and policy.pinned != "none":
             cap = duration(study.client_cap)
             told = f"{policy.name}: clients hold max-age to {cap} (client_cap), so these are the numbers of {cap}."

@@ -104,6 +104,8 @@ class Event:
         report: for an attempt to report a violation, ``"taken"`` or ``"failed"``; else None.
         leaves: whether its actor answers nobody from then on.
         held: what clients hold right after it, by the client's name; only clients for which it has changed.
+        lapsed: the hosts whose pins had expired by the client's own clock and are gone since the event before, by the
+            client's name.
     """
 
     at: float
@@ -124,6 +126,7 @@ class Event:
     report: Literal["taken", "failed"] | None = None
     leaves: bool = False
     held: Mapping[str, tuple[Held, ...]] = field(default_factory=dict[str, tuple[Held, ...]])
+    lapsed: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
 @dataclass(frozen=True, slots=True)
