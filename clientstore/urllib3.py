@@ -17,7 +17,7 @@ from urllib3.util.url import parse_url
 from dynpin.errors import UnenforceableContext
 
 from .doubles import sockets_are_doubles
-from .enforcement import Peer
+from .enforcement import Peer, is_enforced
 from .http_client import NotedConnection
 from .names import Names
 from .options import Harden, Lease, PinOptions, hardener, split_options
@@ -115,7 +115,8 @@ def pinned_pool_manager(
 def note_responses(manager: urllib3.PoolManager, store: PinStore) -> None:
     """Let a pool manager of your own note the https responses of its connections: a SOCKS proxy's, for example.
 
-    Its context enforces the pins: give it ``ssl_context=enforce(context, store)``.
+    Its contexts enforce the pins: give it ``ssl_context=enforce(context, store)``, and for an https proxy
+    ``proxy_ssl_context`` too. With any other context its connections raise UnenforceableContext.
 
     Raises:
         UnenforceableContext: if the manager was made with ``use_forwarding_for_https``.
@@ -174,6 +175,20 @@ class PinnedPools:
             return self.enforced(asked.ssl_context)
         # Without `harden` urllib3 makes a context, and the connection is refused after it has connected.
         return None if self._harden is None or sockets_are_doubles() else self._made(asked, asked.stamps())
+
+    def context_of_a_proxy(self, asked: TLSOptions, proxy: str) -> ssl.SSLContext | None:
+        """The same for an https proxy.
+
+        Raises:
+            UnenforceableContext: if the client's user has not hardened it: CONNECT would be sent to any key.
+        """
+        context = self.context(asked)
+        if self._harden is None and not (context and is_enforced(context)) and not sockets_are_doubles():
+            raise UnenforceableContext(
+                f"the connection to the proxy {proxy} would not be checked against the pins, since its context is not "
+                "enforced; give the manager proxy_ssl_context=enforce(context, store)"
+            )
+        return context
 
     def _make(self, asked: TLSOptions, stamps: tuple[int | None, ...]) -> ssl.SSLContext:
         return self.enforced(asked.context())
@@ -240,7 +255,7 @@ class _Connection(NotedConnection, HTTPSConnection):  # type: ignore[misc] # url
         if self.proxy is not None and self.proxy.scheme == "https":
             config: Any = self.proxy_config
             asked = TLSOptions.of({"ssl_context": config.ssl_context}) if config.ssl_context else tls.for_a_proxy()
-            proxy_context = self.pin_pools.context(asked)
+            proxy_context = self.pin_pools.context_of_a_proxy(asked, self.host)
             refuse_assertions(config.assert_hostname, config.assert_fingerprint, self.host)
             self.proxy_config = config._replace(ssl_context=proxy_context, assert_hostname=None)
             if self.proxy_is_forwarding:

@@ -13,7 +13,7 @@ from dynpin.pins import Pin
 from dynpin.recovery import NotedRecovery, adopt
 from dynpin.validation import validate
 
-__all__ = ["DEFAULT_MAX_MAX_AGE", "Noting", "Outcome", "note"]
+__all__ = ["DEFAULT_MAX_MAX_AGE", "Noting", "Outcome", "keep_root", "note"]
 
 # RFC 7469 §4.1: on the order of 60 days.
 DEFAULT_MAX_MAX_AGE = 60 * 24 * 60 * 60
@@ -118,6 +118,21 @@ def note(
     capped = f", capped from {header.max_age}" if max_age < header.max_age else ""
     reason = f"{host} is pinned to {len(entry.pins)} keys for {max_age} seconds{capped}"
     return Noting("noted" if own is None else "updated", reason, "2.5", entry)
+
+
+def keep_root(entry: KnownPinnedHost, former: KnownPinnedHost | None, now: float) -> KnownPinnedHost:
+    """An entry that another client has noted, with the living root of the one that it replaces: as after a header.
+
+    Args:
+        entry: the entry to store; it has an end.
+        former: the host's own entry before, or None.
+        now: seconds since the epoch, UTC.
+    """
+    noted, ends_at = _living(former, now)
+    if noted is None or noted.standing is None or entry.expires_at is None:
+        return entry
+    named = None if entry.recovery is None else entry.recovery.standing
+    return replace(entry, recovery=adopt(noted, ends_at, named, expires_at=entry.expires_at, now=now))
 
 
 def _recovery(

@@ -1,7 +1,7 @@
 """The guards on ssl's classes, and the one decision behind them."""
 
 from .chains import unverified_chain, verified_chain
-from .contexts import guard
+from .contexts import guard, is_enforced
 from .decision import Enforcement, Handshake, OnMismatch, Peer, PrivateRoots, Proof
 from .explain import Explanation, explain_violation
 from .guards import ObjectGuard, SocketGuard, peer_of
@@ -25,6 +25,7 @@ __all__ = [
     "SocketGuard",
     "explain_violation",
     "guard",
+    "is_enforced",
     "peer_of",
     "pin_violation",
     "refuse_bundle",

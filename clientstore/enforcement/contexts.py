@@ -13,7 +13,7 @@ from .chains import add_option, is_context
 from .decision import Enforcement, Handshake, Proof
 from .guards import ObjectGuard, SocketGuard, listen_for_names
 
-__all__ = ["guard"]
+__all__ = ["guard", "is_enforced"]
 
 _PROBE = "probe.invalid"
 # Ciphers that need no certificate (TLS 1.2, anonymous). Only the probe uses them.
@@ -54,6 +54,11 @@ def guard(context: ssl.SSLContext, enforcement: Enforcement) -> None:
         # A renegotiation could change the certificate after the check.
         add_option(target, ssl.OP_NO_RENEGOTIATION)
     _probe(context, target)
+
+
+def is_enforced(context: ssl.SSLContext) -> bool:
+    """Whether :func:`guard` has put its classes into the context."""
+    return issubclass(_delegate(context).sslsocket_class, SocketGuard)
 
 
 def _delegate(context: ssl.SSLContext) -> ssl.SSLContext:

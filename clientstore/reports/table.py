@@ -173,7 +173,7 @@ def waiting(select: Select, until: float, now: float) -> list[tuple[int, float, 
 def full_since(select: Select, now: float, most: int) -> float | None:
     """The time of the first attempt within the last hour, if there were `most` or more; else None."""
     ((count, first),) = select(
-        "SELECT count(*), min(attempted_at) FROM reports WHERE attempted_at > ? AND attempted_at <= ?",
+        "SELECT count(*), min(attempted_at) FROM attempts WHERE attempted_at > ? AND attempted_at <= ?",
         (now - _RATE_WINDOW, now),
     )
     if count < most:
@@ -185,9 +185,11 @@ def claim(connection: sqlite3.Connection, report_id: int, now: float) -> QueuedR
     """Take a report, so that no other process does while the lease lasts. Returns its state before that."""
     ((*row,),) = connection.execute(f"{_SELECT} WHERE id = ?", (report_id,)).fetchall()
     connection.execute(
-        "UPDATE reports SET attempts = attempts + 1, attempted_at = ?, next_attempt_at = ? WHERE id = ?",
-        (now, now + _LEASE, report_id),
+        "UPDATE reports SET attempts = attempts + 1, next_attempt_at = ? WHERE id = ?", (now + _LEASE, report_id)
     )
+    # Not in the report's own row: that may be tried again within the hour, or be deleted.
+    connection.execute("DELETE FROM attempts WHERE attempted_at NOT BETWEEN ? AND ?", (now - _RATE_WINDOW, now))
+    connection.execute("INSERT INTO attempts VALUES (?)", (now,))
     return QueuedReport(*row)
 
 

@@ -28,7 +28,7 @@ __all__ = ["Repair", "check", "repair"]
 _MAX_FAULTS = 20
 # sqlite_... are SQLite's own: ANALYZE makes some.
 _PARTS = "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-_OTHER_TABLES = ("overrides", "refusals", "facts", "reports", "looks", "asked", "trusted")
+_OTHER_TABLES = ("overrides", "refusals", "facts", "reports", "attempts", "looks", "asked", "trusted")
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,12 +90,13 @@ CREATE TABLE reports (
     body TEXT NOT NULL,
     created_at REAL NOT NULL,
     attempts INTEGER NOT NULL,
-    attempted_at REAL,
     next_attempt_at REAL,
     sent_at REAL,
     last_error TEXT
 );
 CREATE INDEX reports_by_attempt ON reports (next_attempt_at);
+-- The attempts to send reports, one row each: those of the last hour are counted.
+CREATE TABLE attempts (attempted_at REAL NOT NULL);
 """
 
 

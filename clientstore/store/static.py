@@ -16,8 +16,10 @@ from functools import partial
 from typing import Any
 
 from dynpin.hosts import KnownPinnedHost, OnExpiry, canonical_host, is_ip_literal
+from dynpin.noting import keep_root
 from dynpin.pins import Pin
 
+from .advice import DamagedRow
 from .database import Database
 from .memory import MemoryDatabase
 from .numbers import time_of
@@ -156,10 +158,29 @@ def _merge_batch(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], no
         f" WHERE own.host = incoming.host AND {ALIVE} AND (source = 'static' OR noted_at >= incoming.noted_at))",
         (now,),
     )
-    connection.execute("DELETE FROM overrides WHERE host IN (SELECT host FROM temp.incoming)")
+    _keep_roots(connection, now)
+    # As after a header, an older request for a signed list no longer counts.
+    for table in ("overrides", "asked"):
+        connection.execute(f"DELETE FROM {table} WHERE host IN (SELECT host FROM temp.incoming)")  # noqa: S608
     return connection.execute(
         f"INSERT OR REPLACE INTO main.hosts ({COLUMNS}) SELECT {COLUMNS} FROM temp.incoming"  # noqa: S608
     ).rowcount
+
+
+def _keep_roots(connection: sqlite3.Connection, now: float) -> None:
+    """Noted entries keep the root of recovery of the entry that they replace: most files have none."""
+    rows = connection.execute(
+        "SELECT host FROM temp.incoming AS incoming JOIN main.hosts AS own USING (host)"
+        " WHERE incoming.source <> 'static' AND own.recovery_root IS NOT NULL"
+    ).fetchall()
+    for host in rows:
+        with contextlib.suppress(DamagedRow):  # the entry replaces the damaged one
+            own, entry = (
+                entry_of(connection.execute(f"SELECT {COLUMNS} FROM {table} WHERE host = ?", host).fetchone())  # noqa: S608
+                for table in ("main.hosts", "temp.incoming")
+            )
+            row = row_of(keep_root(entry, own, now))
+            connection.execute(f"INSERT OR REPLACE INTO temp.incoming VALUES ({MARKS})", row)  # noqa: S608
 
 
 def _checked(entry: KnownPinnedHost) -> KnownPinnedHost:

@@ -15,12 +15,12 @@ from dynpin._version import __version__
 from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.get import open_store
 from dynpin.cli.options import context_of
-from dynpin.cli.urls import HttpsURL, host_name
+from dynpin.cli.urls import HttpsURL
 from dynpin.clientstore import peer_of
 from dynpin.clientstore.http_client import PinnedHTTPSConnection
 from dynpin.clientstore.store.formats import describe
 from dynpin.errors import PinValidationError
-from dynpin.hosts import KnownPinnedHost
+from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.noting import Noting
 from dynpin.pins import Pin
 
@@ -135,19 +135,18 @@ class _Proxy(NamedTuple):
 def _proxy(url: HttpsURL) -> _Proxy | None:
     """The proxy for a URL from the environment, with the same rules as curl, requests and httpx; or None."""
     named = urllib.request.getproxies()
+    variable = "HTTPS_PROXY" if named.get("https") else "ALL_PROXY"
     text = named.get("https") or named.get("all")
     if not text or urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
         return None
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
-        host, port = parts.hostname, parts.port or 80
-    except ValueError:
-        fail("HTTPS_PROXY is not a URL: write http://HOST:PORT")
-    if parts.scheme == "http" and host is None:
-        fail("HTTPS_PROXY names no host: it is http://HOST:PORT")
-    if parts.scheme != "http" or host is None:
-        fail(f"get goes through proxies of the form http://HOST:PORT, and HTTPS_PROXY begins with {parts.scheme}://")
-    host = host_name(host)
+        port = parts.port or http.client.HTTP_PORT
+        host = canonical_host(parts.hostname or "")
+    except ValueError:  # InvalidHost too
+        fail(f"{variable} is not the URL of a proxy: write http://HOST:PORT")
+    if parts.scheme != "http":
+        fail(f"get goes through proxies of the form http://HOST:PORT, and {variable} begins with {parts.scheme}://")
     headers: dict[str, str] = {}
     if parts.username is not None:
         told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

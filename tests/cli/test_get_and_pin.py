@@ -203,9 +203,29 @@ def test_a_proxy_that_refuses_is_named_and_hears_the_password_of_the_environment
     assert "\x1b" not in done.stderr
     assert f"Proxy-Authorization: Basic {base64.b64encode(b'u@a:p:w').decode()}" in heard
 
-    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1080")
-    done = run("get", "https://bank.test/", "--store", tmp_path / "pins")
-    assert (done.returncode, "http://HOST:PORT" in done.stderr) == (2, True)
+
+@pytest.mark.parametrize(
+    ("variable", "proxy", "said"),
+    [
+        ("HTTPS_PROXY", "socks5://127.0.0.1:1080", "http://HOST:PORT, and HTTPS_PROXY begins with socks5://"),
+        ("HTTPS_PROXY", "http://my proxy:3128", "HTTPS_PROXY is not the URL of a proxy: write http://HOST:PORT"),
+        ("ALL_PROXY", "http://proxy.test:port", "ALL_PROXY is not the URL of a proxy: write http://HOST:PORT"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_told_by_its_variable(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    proxy: str,
+    said: str,
+) -> None:
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv(variable, proxy)
+    assert run_in_words(lambda: app(["get", "https://bank.test/", "--store", str(tmp_path / "pins")])) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_the_name_that_is_noted_is_the_one_that_tls_verified(

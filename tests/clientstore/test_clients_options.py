@@ -21,6 +21,7 @@ from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
 from dynpin.clientstore.urllib3 import note_responses, pinned_pool_manager
 
 from .apart import assert_unheard, every_httpx, run
+from .libraries import through_a_proxy
 from .sites import Proxy, Site
 from .world import HOST, World, leaf_pin
 
@@ -221,6 +222,28 @@ def test_urllib3_the_users_own_manager_with_another_context_sends_nothing(world:
     world.site.wait_idle()
     assert world.site.connections == 1
     assert world.site.application_bytes == 0
+
+
+@through_a_proxy
+@pytest.mark.filterwarnings("ignore:An HTTPS request is being sent through an HTTPS proxy:RuntimeWarning")
+@pytest.mark.parametrize("enforced", [False, True])
+def test_urllib3_the_users_own_manager_sends_nothing_to_an_unchecked_proxy(world: World, enforced: bool) -> None:
+    world.store.pin("proxy.test", [leaf_pin(world.backup)])
+    context = world.context() if enforced else world.plain_context()
+    with (
+        Proxy(world.rogue.issue_cert("proxy.test")) as proxy,
+        urllib3.ProxyManager(
+            proxy.url, ssl_context=world.context(), proxy_ssl_context=context, retries=False
+        ) as manager,
+    ):
+        note_responses(manager, world.store)
+        with pytest.raises((UnenforceableContext, urllib3.exceptions.ProxyError), match=r"proxy\.test") as caught:
+            manager.request("GET", world.site.url(HOST))
+        assert proxy.requests == 0
+        assert (pin_violation(caught.value) is not None) is enforced
+        if enforced:
+            world.store.forget("proxy.test")
+            assert manager.request("GET", world.site.url(HOST)).status == 200
 
 
 def _urllib3_by_proxy(world: World, proxy: str, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import subprocess
 import sys
 import textwrap
+import weakref
 from pathlib import Path
 
 import pytest
 
 from dynpin import Pin
 from dynpin.clientstore import PinStore
+from dynpin.clientstore.store.database import Database
 
 LEAF, OTHER = (Pin(bytes([number]) * 32) for number in (1, 5))
 
@@ -331,6 +335,23 @@ LONG = """
 
 def test_a_look_up_waits_for_a_fork_but_not_for_ever(tmp_path: Path) -> None:
     assert run(tmp_path, LONG)[0] == {"h0.parent.test"}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_that_never_uses_the_store_closes_no_inherited_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynpin.clientstore.store.database.PATIENCE", 0.01)
+    database = Database(tmp_path / "pins.sqlite")
+    connection = database._take()
+    connection.thread = 0  # another thread's
+    inherited = weakref.ref(connection)
+    child = os.fork()
+    if child == 0:  # pragma: no cover - the child's own process
+        del connection
+        gc.collect()
+        os._exit(0 if inherited() is not None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_each_side_sees_what_the_other_writes(tmp_path: Path) -> None:

@@ -189,6 +189,14 @@ def test_requests_options_of_one_request(
         assert looks(context) == before
 
 
+def test_requests_its_own_roots_count_by_default(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", ground.roots)
+    with PinnedSession(ground.world.store) as session:
+        assert session.get(ground.other.url(OTHER)).status_code == 200
+
+
 def test_requests_a_bundle_of_the_environment_breaks_no_session_with_a_context(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:

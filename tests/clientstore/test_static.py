@@ -7,6 +7,7 @@ import hashlib
 import logging
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,14 +17,17 @@ import trustme
 from dynpin import KnownPinnedHost, Pin, PinValidationError
 from dynpin.clientstore import PinStore, enforce
 from dynpin.clientstore.store.formats import read_toml
+from dynpin.clientstore.store.lists import ask
 from dynpin.clientstore.store.static import static_entry
 from dynpin.clientstore.store.table import HostRow, entry_of, row_of
 from dynpin.hosts import OnExpiry
+from dynpin.recovery import NotedRecovery, Recovery
 
 from ..clock import Clock
 from .world import HOST, World, leaf_pin, tls_world
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
+OURS, THEIRS = (Recovery(bytes([number]) * 32, f"https://lists.test/{number}/") for number in (1, 2))
 HEADER = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=1000'
 
 
@@ -252,6 +256,34 @@ def test_merging_takes_the_newer_noting_and_leaves_static_pins(store: PinStore, 
     assert [entry.host for entry in store.hosts() if entry.pins == (OTHER,)] == ["by-hand.test", "fresh.test"]
     clock.now += 1
     assert store.merge([noted("older.test", OTHER, clock.now, 100)]) == 1
+
+
+@pytest.mark.parametrize("change", ["none", "removed", "damaged"])
+@pytest.mark.parametrize("named", [None, THEIRS], ids=["no root", "another root"])
+def test_a_merged_noting_keeps_the_root_as_a_header_does(
+    store: PinStore, clock: Clock, named: Recovery | None, change: str
+) -> None:
+    root = f'recovery-root="{OURS.root_text}"; recovery-uri="{OURS.uri}"'
+    store.note("a.test", f"{HEADER}; {root}", [LEAF])
+    refused = store.entry("a.test")
+    assert refused is not None
+    store.database.write(lambda connection: ask(connection, [refused], clock.now))
+    if change == "removed":
+        store.note("a.test", "max-age=0", [LEAF])
+    if change == "damaged":
+        store.database.write(lambda connection: connection.execute("UPDATE hosts SET pins = x'00'"))
+    clock.now += 1
+    brought = replace(noted("a.test", OTHER, clock.now, 10), recovery=None if named is None else NotedRecovery(named))
+    assert store.merge([brought]) == 1
+    assert store.database.select("SELECT host FROM asked") == []
+    entry = store.entry("a.test")
+    assert entry is not None
+    assert entry.pins == (OTHER,)
+    if change == "damaged":
+        assert entry.recovery == brought.recovery
+    else:
+        # It also ends no earlier than before.
+        assert entry.recovery == NotedRecovery(OURS, until=clock.now - 1 + 1000)
 
 
 @pytest.mark.parametrize("newest_first", [False, True])

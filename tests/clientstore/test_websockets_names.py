@@ -299,7 +299,8 @@ def test_a_redirect_of_the_connection_of_threads_is_checked(world: World) -> Non
 @reconnects
 def test_a_refusal_ends_the_loop_of_threads_that_reconnects(world: World) -> None:
     world.pin_site()
-    refused(lambda: by_iteration_sync(world, f"wss://{HOST}:{world.attacker.port}/", proxy=None))
+    again: dict[str, Any] = {"reconnect_delays": lambda: pytest.fail("it connects again")}
+    refused(lambda: by_iteration_sync(world, f"wss://{HOST}:{world.attacker.port}/", proxy=None, **again))
     world.attacker.wait_idle()
     assert (world.attacker.connections, world.attacker.application_bytes) == (1, 0)
 

@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
 
 from dynpin import Report
-from dynpin.clientstore import PinStore, ReportQueue, enforce
+from dynpin.clientstore import PinStore, ReportQueue, enforce, healing
+from dynpin.clientstore.background import Background
+from dynpin.clientstore.healing import Healing
+from dynpin.clientstore.reports import queue
 
 from ..inbox import Inbox
 from ..queued import URI, a_report, by_hand, violate
@@ -97,6 +101,34 @@ def test_a_forked_child_has_a_thread_of_its_own(store: PinStore, inbox: Inbox) -
         os._exit(0 if queue.wait(60) and not queue.pending() else 1)
     assert inbox.next_report()["hostname"] == "child.test"
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_does_not_wait_for_what_its_parent_sends(store: PinStore, inbox: Inbox) -> None:
+    queue, children = ReportQueue(store), list[int]()
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:  # pragma: no cover - the child's own process
+            os._exit(0 if queue.wait(0.0) else 1)
+        children.append(child)
+
+    inbox.on_post = fork
+    queue.add(a_report(), URI)
+    assert queue.wait(60)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "at_the_end", "grace"), [(ReportQueue, queue._farewell, 0.5), (Healing, healing._farewell, 2.0)]
+)
+def test_a_process_that_ends_waits_for_work_in_progress_but_not_for_long(
+    store: PinStore, kind: type[Background], at_the_end: Callable[[], None], grace: float
+) -> None:
+    waited: list[float] = []
+    watched = type("Watched", (kind,), {"wait": lambda self, timeout: waited.append(timeout)})(store)
+    at_the_end()
+    assert [0 < timeout <= grace for timeout in waited] == [True], watched
 
 
 def test_a_script_that_is_refused_and_ends_has_reported(world: World, inbox: Inbox) -> None:

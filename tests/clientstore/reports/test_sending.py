@@ -97,6 +97,22 @@ def test_no_more_than_so_many_are_sent_an_hour(store: PinStore, clock: Clock, in
     assert len(inbox.requests) == 5
 
 
+def test_attempts_count_even_if_a_report_is_tried_again_or_deleted(store: PinStore, clock: Clock) -> None:
+    queue, start = by_hand(store, max_per_hour=10), clock.now
+    for number in range(8):
+        queue.add(a_report(f"h{number}.test"), URI)
+    attempts = len(queue.send())
+    while clock.now < start + HOUR - 60:
+        clock.now += 60
+        attempts += len(queue.send())
+    assert attempts == 10
+    queue.drop()
+    queue.add(a_report(), URI)
+    assert queue.send() == []
+    clock.now = start + HOUR
+    assert len(queue.send()) == 1
+
+
 def test_with_a_limit_of_zero_no_report_is_sent(store: PinStore, inbox: Inbox) -> None:
     queue = by_hand(store, max_per_hour=0)
     queue.add(a_report(), URI)
