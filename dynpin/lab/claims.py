@@ -233,8 +233,8 @@ _ALL = (
     Claim(
         "firefox-1024",
         "firefox",
-        "Firefox kept 1024 entries, HSTS among them, and evicted one with the lowest score; a score grows by one for "
-        "each day of use.",
+        "Firefox kept 1024 entries, HSTS among them, and evicted one with the lowest score (of several, any one); a "
+        "score grows by one for each day of use.",
         f"{_STORAGE}, MaybeEvictOneEntry and UpdateScore",
     ),
     Claim(

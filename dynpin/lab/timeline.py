@@ -87,7 +87,8 @@ class Event:
         target: the name of the actor that a visit reached, or that an action was done to; None for nobody.
         outcome: the outcome of a visit; None for other actions.
         host: the name that was visited.
-        shown: the pins of the chain that was shown, leaf first. For an action: the pins of the chain that its actor
+        shown: the pins of the chain that the client has built, leaf first; if it reports none, of the chain that the
+            server sent, which has no root. For an action: the pins of the chain that its actor
             shows from then on, if that changes.
         pinned: the pins that the client held for the visit, or that it noted in the visit; empty if it had none. For an
             action: the pins in its actor's header from then on, if that changes.
