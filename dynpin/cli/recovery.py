@@ -260,8 +260,8 @@ def rotate_keys(
     for role in roles:
         was, comes = before[role], coming.roles[role]
         if (was.threshold, len(was.keyids)) != (comes.threshold, len(comes.keyids)):
-            of = counted(len(comes.keyids), "key")
-            say(f"{role}: {comes.threshold} of {of}, not {was.threshold} of {len(was.keyids)}")
+            held = counted(len(comes.keyids), "key")
+            say(f"{role}: {comes.threshold} of {held}, not {was.threshold} of {len(was.keyids)}")
     for each in waiting:
         if each.missing:
             say(f"{each}: dynpin recovery sign --key FILE{inside(folder)}")

@@ -227,9 +227,7 @@ class Repository:
         if pins is None and targets is not None:
             pins = PinList.parse(self.waiting.list_data(targets))
         if pins is not None:
-            lines += differences(self.pins(), pins) or [
-                f"nothing changes: {counted(len(pins.hosts), 'host')}, signed anew"
-            ]
+            lines += differences(self.pins(), pins) or [f"no change: {counted(len(pins.hosts), 'host')}, signed anew"]
         return lines
 
     # -- signing ------------------------------------------------------------------------------------------------
@@ -259,9 +257,9 @@ class Repository:
                 # Clients that have seen `above` refuse the one that waits: nothing is lost with it.
                 if signed and not replace and waiting.signed.version > above:
                     raise Refused(
-                        f"another list waits, version {waiting.signed.version}, and {counted(signed, 'key')} signed "
-                        "it: `dynpin recovery sign` without a file adds yours; with --replace it is given up, and the "
-                        "new one begins without signatures"
+                        f"another list waits, version {waiting.signed.version}; {counted(signed, 'key')} signed it: "
+                        "`dynpin recovery sign` without a file adds yours; with --replace it is given up, and the new "
+                        "one begins without signatures"
                     )
             self._propose(data, now, (), above)
 
