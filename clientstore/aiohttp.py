@@ -120,6 +120,11 @@ class PinnedConnectorMixin(_Connector):
             raise UnenforceableContext(
                 f"{cls.__name__} is not an aiohttp.TCPConnector, and aiohttp speaks TLS over no other connector"
             )
+        if cls.__mro__.index(PinnedConnectorMixin) > cls.__mro__.index(aiohttp.TCPConnector):
+            raise UnenforceableContext(
+                f"{cls.__name__} would connect without checking the pins: put PinnedConnectorMixin first among its "
+                "bases"
+            )
 
     def __init__(
         self,
@@ -166,7 +171,22 @@ class PinnedConnectorMixin(_Connector):
         except UnenforceableContext:
             connection.close()
             raise
+        if isinstance(req, _HeldRequest):
+            req.pin_held = frozenset(_asked(req))
         return connection
+
+    def pin_hold(self, req: _HeldRequest, connection: Connection) -> None:
+        """Check the names that the request got after :meth:`connect`.
+
+        Raises:
+            ClientConnectorCertificateError: if one of them is pinned and is not the one that TLS verified.
+        """
+        names = set(_asked(req)) - req.pin_held
+        tls = None if connection.transport is None else connection.transport.get_extra_info("ssl_object")
+        try:
+            self._pin_names.hold(names, tls.server_hostname if isinstance(tls, ObjectGuard) else None)
+        except PinValidationError as violation:
+            _refuse(req, violation)
 
     async def close(self, *, abort_ssl: bool = False) -> None:
         """Like aiohttp's. Closing the last client also closes the user's own store."""
@@ -228,6 +248,23 @@ class PinnedConnector(PinnedConnectorMixin, aiohttp.TCPConnector):
         super().__init__(store=store, ssl=ssl, **options)
 
 
+class _HeldRequest(aiohttp.ClientRequest):
+    """Goes behind a session's own class of requests, whose ``send`` may still change the Host field.
+
+    Attributes:
+        pin_connector: the session's connector.
+        pin_held: the names that were compared with the one that TLS verified.
+    """
+
+    pin_connector: PinnedConnectorMixin
+    pin_held: frozenset[str] = frozenset()
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Like aiohttp's, which writes the request; its names are checked against the pins once more."""
+        self.pin_connector.pin_hold(self, conn)
+        return await super().send(conn)
+
+
 class _NotingResponse(aiohttp.ClientResponse):
     """Notes pins as soon as the head arrives: the connection of a response with a small body is soon gone."""
 
@@ -261,6 +298,13 @@ def noting_response_class(
 ) -> type[aiohttp.ClientResponse]:
     """A ``response_class`` for a session of your own, whose responses are noted in `store`."""
     return type(f"Noting{base.__name__}", (_NotingResponse, base), {"pin_store": store})
+
+
+def _held_request_class(
+    connector: PinnedConnectorMixin, asked: type[aiohttp.ClientRequest]
+) -> type[aiohttp.ClientRequest]:
+    bases = (_HeldRequest,) if asked is aiohttp.ClientRequest else (asked, _HeldRequest)
+    return type(asked.__name__, bases, {"pin_connector": connector})
 
 
 def pinned_session(
@@ -302,7 +346,10 @@ def pinned_session(
     elif store is not None or ssl is not None or pin_options:
         raise TypeError("a connector has its own store and options: give them to PinnedConnector(...), not here too")
     return aiohttp.ClientSession(
-        connector=connector, response_class=noting_response_class(connector.pin_store, response_class), **own
+        connector=connector,
+        request_class=_held_request_class(connector, own.pop("request_class", aiohttp.ClientRequest)),
+        response_class=noting_response_class(connector.pin_store, response_class),
+        **own,
     )
 
 

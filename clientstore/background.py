@@ -11,8 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from dynpin.errors import StoreError
-
 from .store import IN_MEMORY, PinStore
 
 __all__ = ["Background", "farewell", "living"]
@@ -84,7 +82,7 @@ class Background(ABC):
                     if due is not None:
                         self._wake.wait(min(max(due - store.clock(), 0.0), _LONGEST_SLEEP))
                         self._idle.clear()
-        except StoreError:
+        except Exception:  # a damaged row too: threading would print it into the program's stderr
             logger.exception("%s", self._ended)
         finally:
             with self._lock:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 import httpx
 
 from .options import PinOptions
+from .other_transports import ChecksPins
 from .store import PinStore
 from .transports import Pinning, TransportOptions, pinned_client
 
@@ -21,7 +22,7 @@ _Proxy = httpx.URL | str | httpx.Proxy | None
 _Transport = TypeVar("_Transport")
 
 
-class PinnedTransport(httpx.HTTPTransport):
+class PinnedTransport(ChecksPins, httpx.HTTPTransport):
     """An :class:`httpx.HTTPTransport` that notes pins from responses, and refuses wrong keys before it sends.
 
     Use it as ``transport=`` or in ``mounts=`` of any client::
@@ -64,7 +65,7 @@ class PinnedTransport(httpx.HTTPTransport):
         self._pinning.end()
 
 
-class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
+class PinnedAsyncTransport(ChecksPins, httpx.AsyncHTTPTransport):
     """An :class:`httpx.AsyncHTTPTransport` that notes and enforces pins: see :class:`PinnedTransport`.
 
     It works with asyncio and trio. The event loop's thread never waits for the store.
@@ -99,8 +100,8 @@ class ClientOptions(PinOptions, Generic[_Transport], total=False):
 
     Attributes:
         transport: a :class:`PinnedTransport`, with a store and options of its own; or a double for tests, such as
-            :class:`httpx.MockTransport`. One that retries or caches is allowed if the one inside it is. Any other
-            kind may connect to all hosts but Known Pinned Hosts.
+            :class:`httpx.MockTransport`. One that retries or caches is allowed if the one inside it is, at the time
+            of each request. Any other kind may connect to all hosts but Known Pinned Hosts.
         mounts: such transports by their URL patterns.
     """
 
@@ -125,7 +126,7 @@ class ClientOptions(PinOptions, Generic[_Transport], total=False):
     default_encoding: str | Callable[[bytes], str]
 
 
-class PinnedClient(httpx.Client):
+class PinnedClient(ChecksPins, httpx.Client):
     """An :class:`httpx.Client` with pinned transports: see :class:`PinnedTransport`.
 
     The proxies of the environment work as they do in httpx; the TLS of an https proxy is checked against the pins of
@@ -144,7 +145,7 @@ class PinnedClient(httpx.Client):
         super().__init__(**pinned_client(httpx, PinnedTransport, store, options))
 
 
-class PinnedAsyncClient(httpx.AsyncClient):
+class PinnedAsyncClient(ChecksPins, httpx.AsyncClient):
     """An :class:`httpx.AsyncClient` with pinned transports; see :class:`PinnedClient`."""
 
     def __init__(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 import httpx2
 
 from .options import PinOptions
+from .other_transports import ChecksPins
 from .store import PinStore
 from .transports import Pinning, TransportOptions, pinned_client
 
@@ -21,7 +22,7 @@ _Proxy = httpx2.URL | str | httpx2.Proxy | None
 _Transport = TypeVar("_Transport")
 
 
-class PinnedTransport(httpx2.HTTPTransport):
+class PinnedTransport(ChecksPins, httpx2.HTTPTransport):
     """An :class:`httpx2.HTTPTransport` that notes pins from responses, and refuses wrong keys before it sends.
 
     Use it as ``transport=`` or in ``mounts=`` of any client::
@@ -64,7 +65,7 @@ class PinnedTransport(httpx2.HTTPTransport):
         self._pinning.end()
 
 
-class PinnedAsyncTransport(httpx2.AsyncHTTPTransport):
+class PinnedAsyncTransport(ChecksPins, httpx2.AsyncHTTPTransport):
     """An :class:`httpx2.AsyncHTTPTransport` that notes and enforces pins: see :class:`PinnedTransport`.
 
     It works with asyncio and trio. The event loop's thread never waits for the store.
@@ -99,8 +100,8 @@ class ClientOptions(PinOptions, Generic[_Transport], total=False):
 
     Attributes:
         transport: a :class:`PinnedTransport`, with a store and options of its own; or a double for tests, such as
-            :class:`httpx2.MockTransport`. One that retries or caches is allowed if the one inside it is. Any other
-            kind may connect to all hosts but Known Pinned Hosts.
+            :class:`httpx2.MockTransport`. One that retries or caches is allowed if the one inside it is, at the time
+            of each request. Any other kind may connect to all hosts but Known Pinned Hosts.
         mounts: such transports by their URL patterns.
     """
 
@@ -125,7 +126,7 @@ class ClientOptions(PinOptions, Generic[_Transport], total=False):
     default_encoding: str | Callable[[bytes], str | None]
 
 
-class PinnedClient(httpx2.Client):
+class PinnedClient(ChecksPins, httpx2.Client):
     """An :class:`httpx2.Client` with pinned transports: see :class:`PinnedTransport`.
 
     The proxies of the environment work as they do in httpx2; the TLS of an https proxy is checked against the pins of
@@ -144,7 +145,7 @@ class PinnedClient(httpx2.Client):
         super().__init__(**pinned_client(httpx2, PinnedTransport, store, options))
 
 
-class PinnedAsyncClient(httpx2.AsyncClient):
+class PinnedAsyncClient(ChecksPins, httpx2.AsyncClient):
     """An :class:`httpx2.AsyncClient` with pinned transports; see :class:`PinnedClient`."""
 
     def __init__(

@@ -122,10 +122,15 @@ class _Pinned(_NotCopied):
         inherited: Any = super()
         inherited.__init__(**given)
 
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - niquests' own
-        inherited: Any = super()
-        inherited.init_poolmanager(*args, **options)
-        self._pin_connections(getattr(self, "poolmanager"))  # noqa: B009 - of the class beside this one
+    @property
+    def poolmanager(self) -> Any:  # noqa: ANN401 - niquests' own
+        """The pool manager, whose connections note and enforce pins, whoever has made it and set it here."""
+        return vars(self)["poolmanager"]
+
+    @poolmanager.setter
+    def poolmanager(self, manager: Any) -> None:  # noqa: ANN401 - niquests' own
+        self._pin_connections(manager)
+        vars(self)["poolmanager"] = manager
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:  # noqa: ANN401 - niquests' own
         inherited: Any = super()
@@ -134,11 +139,20 @@ class _Pinned(_NotCopied):
         return manager
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> Any:  # noqa: ANN401 - niquests' own
-        """Like niquests'. An https proxy is verified for an http:// URL too."""
+        """Like niquests'. An https proxy is verified for an http:// URL too.
+
+        Raises:
+            UnenforceableContext: if the pool for TLS does not check pins.
+        """
         if self.pin_context is not None:
             refuse_bundle(verify)
         inherited: Any = super()
         tls = conn.proxy is not None and conn.proxy.scheme == "https"
+        if (tls or conn.scheme == "https") and not issubclass(conn.ConnectionCls, Noting):
+            raise UnenforceableContext(
+                f"{type(self).__name__} takes its connection from a pool that does not check the pins; let the methods "
+                "of PinnedAdapter make its managers and pools"
+            )
         return inherited.cert_verify(conn, "https:" if tls else url, verify, cert)
 
     def _pin_connections(self, manager: Any) -> None:  # noqa: ANN401 - niquests' own

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from dynpin.errors import UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
@@ -116,17 +116,23 @@ class Noting:
         return context
 
     def _pin_remember(self) -> None:
-        # For TLS inside TLS, and for asynchronous sockets, there is an outer object around the one that counts.
-        peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
-        site = self._pin_site()[0]
         try:
-            if peer is None:
-                _refuse_connection(site)
-            self.pin_adapter.pin_names.hold([site], peer.host)
+            self._pin_peer = self._pin_proved()
         except BaseException:
             self.sock.close()
             raise
-        self._pin_peer = peer
+
+    def _pin_proved(self) -> Peer:
+        # For TLS inside TLS, and for asynchronous sockets, there is an outer object around the one that counts.
+        peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
+        site = self._pin_site()[0]
+        if peer is None:
+            raise UnenforceableContext(
+                f"the connection to {site} is not checked against the pins, since it does not use ssl; leave HTTP/3 "
+                "and other TLS backends switched off"
+            )
+        self.pin_adapter.pin_names.hold([site], peer.host)
+        return peer
 
     def _pin_site(self) -> tuple[str, int]:
         return self._pin_tunnel or (self.host, self.port or _HTTPS_PORT)
@@ -213,10 +219,3 @@ class NotedAsyncConnection(Noting):
 
 def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
-
-
-def _refuse_connection(site: str) -> NoReturn:
-    raise UnenforceableContext(
-        f"the connection to {site} is not checked against the pins, since it does not use ssl; leave HTTP/3 and other "
-        "TLS backends switched off"
-    )

@@ -66,20 +66,25 @@ class PinnedAdapter(HTTPAdapter):
             self._pin_pools.enforced(context)
         super().__init__(**given)
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: ANN401 - requests' own
-        """Like requests', with connections that note.
+    @property
+    def poolmanager(self) -> Any:  # noqa: ANN401 - urllib3's
+        """The pool manager, whose connections note and enforce pins, whoever has made it and set it here.
 
         Raises:
-            TypeError: with ``ssl_context`` and its like, from a class of your own: give ``PinnedAdapter(context=...)``.
+            TypeError: for one with an ``ssl_context``: give ``PinnedAdapter(context=...)``.
         """
-        for name, value in pool_kwargs.items():
-            if name.startswith("ssl_") and value is not None:
-                raise TypeError(
-                    f"{name}= would have no effect, since each way to verify has its own enforced context: set up a "
-                    "context and give it to PinnedAdapter(context=...)"
-                )
-        super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
-        self._pin_pools.take(self.poolmanager)
+        return vars(self)["poolmanager"]
+
+    @poolmanager.setter
+    def poolmanager(self, manager: Any) -> None:  # noqa: ANN401 - urllib3's
+        # Adapters of requests-toolbelt, and many of people's own, make one without calling requests' own method.
+        if manager.connection_pool_kw.get("ssl_context") is not None:
+            raise TypeError(
+                "ssl_context= would have no effect, since each way to verify has its own enforced context: set up a "
+                "context and give it to PinnedAdapter(context=...)"
+            )
+        self._pin_pools.take(manager)
+        vars(self)["poolmanager"] = manager
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:  # noqa: ANN401 - requests' own
         """Like requests', with connections that note pins."""
@@ -112,8 +117,17 @@ class PinnedAdapter(HTTPAdapter):
         return host, pool
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ANN401 - requests' own
-        """Like requests'. An https proxy is verified for an http:// URL too."""
-        tls = conn.proxy is not None and conn.proxy.scheme == "https"
+        """Like requests'. An https proxy is verified for an http:// URL too.
+
+        Raises:
+            UnenforceableContext: if the pool for an https URL or proxy does not check pins.
+        """
+        tls = url.lower().startswith("https:") or (conn.proxy is not None and conn.proxy.scheme == "https")
+        if tls and not self._pin_pools.made(conn):
+            raise UnenforceableContext(
+                f"{type(self).__name__} takes its connection from a pool that does not check the pins; let the methods "
+                "of PinnedAdapter make its managers and pools"
+            )
         super().cert_verify(conn, "https:" if tls else url, verify, cert)
         if self._pin_context is not None and verify:
             # urllib3 would load requests' default roots into the caller's context.
@@ -193,5 +207,6 @@ def _refuse_unpinned(url: str, adapter: BaseAdapter) -> None:
     if url.lower().startswith("https:") and not (isinstance(adapter, PinnedAdapter) or is_adapter(adapter)):
         raise UnenforceableContext(
             f"a {type(adapter).__name__} for {url} would connect without checking the pins: mount a PinnedAdapter, "
-            "which takes the same options, such as max_retries="
+            "which takes the same options, such as max_retries=; or one of both kinds: "
+            f"class Pinned{type(adapter).__name__}({type(adapter).__name__}, PinnedAdapter)"
         )

@@ -17,9 +17,10 @@ import anyio.to_thread
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-from .enforcement import Peer, peer_of, request_site
+from .enforcement import Peer, peer_of, pin_violation, request_site
 from .names import Names, host_of_field, is_for
 from .options import Lease, PinOptions, hardener, split_options
+from .other_transports import TLS_SCHEMES, admit, host_of, in_shielded_thread
 from .responses import note_response, note_response_async
 from .store import PinStore
 
@@ -29,7 +30,6 @@ _HTTPS_PORT = 443
 _Limits = TypeVar("_Limits")
 _Proxy = TypeVar("_Proxy")
 _Value = TypeVar("_Value")
-_TLS = ("https", "wss")
 
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
@@ -145,7 +145,14 @@ class Pinning:
     ) -> _AnyResponse:
         """:meth:`send` for an event loop, whose thread never waits for the disk or a lock."""
         with self._site(request) as is_of_its_host:
-            response = await send(request)
+            try:
+                response = await send(request)
+            except self._library.ConnectError as error:
+                violation = pin_violation(error)
+                if violation is None or str(error):
+                    raise
+                # On trio the library's error has the violation behind it, and no text.
+                raise self._library.ConnectError(str(violation)) from violation
         if is_of_its_host:
             try:
                 seen = _seen(request, response)
@@ -162,7 +169,7 @@ class Pinning:
 
     async def end_async(self) -> None:
         """:meth:`end` for an event loop."""
-        await _end(self._lease)
+        await in_shielded_thread(self._lease.end)
 
     @contextmanager
     def _site(self, request: _Request) -> Generator[bool]:
@@ -172,7 +179,7 @@ class Pinning:
             UnenforceableContext: for an ``sni_hostname`` with another name.
             ConnectError: the library's, if the Host field names another Known Pinned Host than the URL.
         """
-        host, is_tls = _host(request), request.url.scheme in _TLS
+        host, is_tls = host_of(request), request.url.scheme in TLS_SCHEMES
         name: object = request.extensions.get("sni_hostname")
         if name:
             # httpcore keeps its connections by the URL's origin. A connection that was checked against another name's
@@ -202,66 +209,6 @@ class Pinning:
             yield is_of_the_site and all(is_for(host, field) for field in fields)
         finally:
             request_site.reset(token)
-
-
-class OtherTransport:
-    """A transport of unknown kind, which gives no access to its TLS: it may connect to all but Known Pinned Hosts."""
-
-    def __init__(self, library: Any, transport: Any, store: PinStore | None, options: PinOptions) -> None:  # noqa: ANN401
-        self._library = library
-        self._transport = transport
-        self._lease = Lease(store, self)
-        self._names = Names(self._lease.store, options)
-
-    def handle_request(self, request: _Request) -> Any:  # noqa: ANN401 - the library's response
-        """Call the transport's own method, unless the host is pinned."""
-        self._look_at(request)
-        return self._transport.handle_request(request)
-
-    async def handle_async_request(self, request: _Request) -> Any:  # noqa: ANN401 - the library's response
-        """Call the transport's own method, unless the host is pinned."""
-        self._look_at(request)
-        return await self._transport.handle_async_request(request)
-
-    def _look_at(self, request: _Request) -> None:
-        if request.url.scheme not in _TLS:
-            return
-        try:
-            self._names.hold([_host(request), *map(host_of_field, request.headers.get_list("host"))], None)
-        except PinValidationError as violation:
-            said = (
-                f"{_host(request)} is pinned, and a {type(self._transport).__name__} gives no access to its TLS "
-                "connection, so the pins cannot be checked. No request was sent. Give a PinnedTransport, alone or "
-                "inside it; or, for a test, MockTransport, ASGITransport or WSGITransport"
-            )
-            explained = PinValidationError(said, validation=violation.validation)
-            raise self._library.ConnectError(said) from explained
-
-    def close(self) -> None:
-        """Call the transport's own method."""
-        self._transport.close()
-        self._lease.end()
-
-    async def aclose(self) -> None:
-        """Call the transport's own method."""
-        await self._transport.aclose()
-        await _end(self._lease)
-
-    def __enter__(self) -> OtherTransport:
-        self._transport.__enter__()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._transport.__exit__(*exc_info)
-        self._lease.end()
-
-    async def __aenter__(self) -> OtherTransport:
-        await self._transport.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._transport.__aexit__(*exc_info)
-        await _end(self._lease)
 
 
 def pinned_client(library: Any, made: type[Any], store: PinStore | None, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
@@ -300,29 +247,7 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
         how["verify"] = library.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
 
     def admitted(option: str, given: Any) -> Any:  # noqa: ANN401 - the library's transports
-        # A double of a class of the user's own may forward requests.
-        if (
-            given is None
-            or isinstance(given, made)
-            or type(given) in (library.MockTransport, library.ASGITransport, library.WSGITransport)
-        ):
-            return given
-        if isinstance(given, (library.HTTPTransport, library.AsyncHTTPTransport)):
-            raise UnenforceableContext(
-                f"{option}= has a {type(given).__name__}, which connects without checking the pins: give a "
-                f"{made.__module__}.{made.__name__}, which takes the same options"
-            )
-        # A transport that retries or caches has another one inside.
-        kind = library.BaseTransport if issubclass(made, library.BaseTransport) else library.AsyncBaseTransport
-        held: list[Any] = list(getattr(given, "__dict__", {}).values())
-        mappings: tuple[Any, ...] = (dict,)
-        collections: tuple[Any, ...] = (list, tuple, set)
-        held += [one for value in held if isinstance(value, mappings) for one in value.values()]
-        held += [one for value in held if isinstance(value, collections) for one in value]
-        inside = [value for value in held if isinstance(value, kind)]
-        if inside and all(admitted(option, value) is value for value in inside):
-            return given
-        return OtherTransport(library, given, store, pin_options)
+        return admit(library, made, option, given, store=store, pin_options=pin_options)
 
     options["transport"] = made(store, **how) if transport is None else admitted("transport", transport)
     options["mounts"] = {
@@ -360,7 +285,7 @@ def _seen(request: _Request, response: _Response) -> tuple[str, Peer | None, lis
     """The arguments of note_response: the host, the connection, the fields."""
     headers = response.headers
     # get_list: headers["…"] would join several fields by a comma.
-    return _host(request), _peer(response), headers.get_list(ENFORCE_NAME), headers.get_list(REPORT_ONLY_NAME)
+    return host_of(request), _peer(response), headers.get_list(ENFORCE_NAME), headers.get_list(REPORT_ONLY_NAME)
 
 
 def _peer(response: _Response) -> Peer | None:
@@ -372,21 +297,9 @@ def _peer(response: _Response) -> Peer | None:
     return peer_of(stream.get_extra_info("ssl_object")) or peer_of(stream.get_extra_info("socket"))
 
 
-def _host(request: _Request) -> str:
-    """The host in ASCII, as TLS gets it."""
-    raw: bytes = request.url.raw_host
-    return raw.decode("ascii")
-
-
 def _port(request: _Request) -> int:
     port: int | None = request.url.port
     return port or _HTTPS_PORT
-
-
-async def _end(lease: Lease) -> None:
-    """End the lease outside the event loop's thread: closing a database may wait for the disk."""
-    with anyio.CancelScope(shield=True):
-        await anyio.to_thread.run_sync(lease.end)
 
 
 def _in_thread(function: Callable[[], _Value], /) -> Awaitable[_Value]:

@@ -163,6 +163,10 @@ class PinnedPools:
         made: Any = type("PinnedPool", (_Pool, pool), {"pin_pools": self})
         manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": made}
 
+    def made(self, pool: object) -> bool:
+        """Whether the connections of a pool note and enforce the pins of this client."""
+        return isinstance(pool, _Pool) and pool.pin_pools is self
+
     def _connection_class(self, made: type[HTTPSConnection]) -> type[HTTPSConnection]:
         if issubclass(made, _Connection):
             return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import errno
 import hashlib
 import os
@@ -18,7 +19,7 @@ from dynpin.spki import certificate_spki, check_spki, csr_spki, elements
 # `cryptography` is imported only to read a bare key, since its import takes as long as the rest of the protocol.
 # Certificates and CSRs do not need it, and clients read only certificates.
 
-__all__ = ["Pin", "certificates", "chain_pins"]
+__all__ = ["Pin", "certificates", "chain_pins", "pins_without_certificate"]
 
 # RFC 7468 §2: the first and last line of a PEM block. A byte order mark may come first, since editors on Windows write
 # one, also in the middle of joined files. OpenSSL ignores it too.
@@ -187,6 +188,21 @@ def certificates(data: bytes) -> tuple[bytes, ...]:
     if _is_pem(data):
         return tuple(der for label, der in _pem_blocks(data) if label in _LABELS["certificate"])
     return (data,) if _kind(data) == "certificate" else ()
+
+
+def pins_without_certificate(data: bytes) -> frozenset[Pin]:
+    """The pins of all CSRs and bare keys of a PEM file whose pin is certain; empty for DER.
+
+    Raises:
+        UnpinnableKey: if a PEM block is damaged.
+    """
+    found: set[Pin] = set()
+    for label, der in _pem_blocks(data) if _is_pem(data) else ():
+        for kind, make in _MAKERS.items():
+            if kind != "certificate" and label in _LABELS[kind]:
+                with contextlib.suppress(UnpinnableKey):
+                    found.add(make(der))
+    return frozenset(found)
 
 
 _LABELS: dict[str, tuple[bytes, ...]] = {

@@ -177,6 +177,25 @@ def test_what_is_no_report(text: bytes | str, code: str) -> None:
     assert f"``{code}``" in parse_report.__doc__
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (b'{"hostname":\n "a', "the first fault is at line 2, column 2"),
+        (b"{} {}", "the first fault is at line 1, column 4"),
+        (b"", "the first fault is at line 1, column 1"),
+        (b'{"x": "\xff"}', "byte 8 is not text in UTF-8"),
+        (b'{"x": "\\udfff"}', r"\udfff is half of a surrogate pair, which is no character"),
+        (b"1" * 5000, f"{'1' * 20}… is too large a number to store"),
+        (b"1e999", "1e999 is too large a number to store"),
+        (b"-Infinity", "-Infinity is not a JSON number"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_told_in_the_senders_words(text: bytes, fault: str) -> None:
+    with pytest.raises(InvalidReport) as caught:
+        parse_report(text)
+    assert caught.value.message == f"the body is not JSON: {fault}"
+
+
 def test_depth_up_to_the_limit_is_read() -> None:
     assert parse_report(body(x=nested(MAX_DEPTH - 1))).extra == {"x": nested(MAX_DEPTH - 1)}
 

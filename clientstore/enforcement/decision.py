@@ -220,9 +220,8 @@ class Enforcement:
         host = _canonical(handshake.name)
         if handshake.names and self._matches_names:
             handshake = self._match(handshake, host)
-        asked = host if handshake.asked == handshake.name else _canonical(handshake.asked)
-        if asked != host:
-            return self._check_two_names(host, asked)
+        if handshake.asked != handshake.name and _in_canonical_form(handshake.asked) != host:
+            return self._check_two_names(host, handshake.asked or "")
         # RFC 7469 §2.3.3: IP addresses are never pinned.
         if is_ip_literal(host):
             return Proof(host, handshake.chain if handshake.strict else None)
@@ -266,11 +265,14 @@ class Enforcement:
 
     def _check_two_names(self, host: str, asked: str) -> Proof:
         """Refuse if either name is pinned: ssl writes faß.test as fass.test, which is another host. Note neither."""
-        for name in (host, asked):
+        # A name that only ssl can write, such as that of an emoji, has no canonical form, so it cannot be pinned.
+        meant = _in_canonical_form(asked)
+        names = (host,) if meant is None else (host, meant)
+        for name in names:
             if not is_ip_literal(name) and self._look_up(name).known_host is not None:
                 raise PinValidationError(
-                    f"{name} is pinned, but TLS has verified {host} and the program asked for {asked}. {NOT_SENT} "
-                    f"Ask for the name that you mean in its ASCII form: {asked} or {host}"
+                    f"{name} is pinned, but TLS has verified {host} and the program asked for {meant or ascii(asked)}. "
+                    f"{NOT_SENT} Ask for the name that you mean in its ASCII form: {' or '.join(reversed(names))}"
                 )
         return Proof(host)
 
@@ -361,6 +363,13 @@ class Enforcement:
 def _audited(error: PinValidationError) -> PinValidationError:
     text = str(error).replace(NOT_SENT, "This is an audit: the request is sent all the same.")
     return PinValidationError(text, validation=error.validation, report=error.report)
+
+
+def _in_canonical_form(name: str | None) -> str | None:
+    try:
+        return canonical_host(name or "")
+    except InvalidHost:
+        return None
 
 
 def _canonical(name: str | None) -> str:

@@ -67,7 +67,7 @@ def _hook(module: ModuleType) -> None:
     def init(self: HTTPConnection, *args: Any, **options: Any) -> None:  # noqa: ANN401 - http.client's own
         made(self, *args, **options)
         # True for http.client's and urllib3's own class for https, which have no other common base.
-        if self.default_port == module.HTTPS_PORT:
+        if self.default_port == module.HTTPS_PORT and not getattr(self, "dynpin_exempt", False):
             _make_it_note(self)
 
     setattr(connection_class, "__init__", init)  # noqa: B010 - a method is put in place of another

@@ -40,8 +40,10 @@ class HTTPFetcher(FetcherInterface):
 
     def __init__(self, seconds: float, context: ssl.SSLContext | None = None) -> None:
         context = ssl.create_default_context() if context is None else context
-        # If pins were injected into every context, `dynpin_exempt` exempts this one.
-        context.sslsocket_class = type("UnpinnedSocket", (context.sslsocket_class,), {"dynpin_exempt": True})
+        # If pins were injected into every context, `dynpin_exempt` exempts this one, or the one inside truststore's.
+        target: Any = getattr(context, "_ctx", context)
+        for name in ("sslsocket_class", "sslobject_class"):
+            setattr(target, name, type("Unpinned", (getattr(target, name),), {"dynpin_exempt": True}))
         self._seconds = seconds
         self._end = time.monotonic() + seconds
         self._opener = bounded_opener(context, until=self._end)

@@ -113,6 +113,12 @@ def _of_sqlite(path: Path | None, error: Exception) -> str:
         )
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
         return "Nothing is wrong with the file: the call was wrong, or came while the store was being closed."
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMMAP":
+        return (
+            "Its file system cannot map a file into memory, as some network drives cannot, and SQLite needs that to "
+            "share a file (sqlite.org/wal.html). Nothing was lost: put the store on a local disk, by its path or by "
+            "DYNPIN_STORE"
+        )
     # SQLITE_IOERR_SHMSIZE, for one, is a kind of SQLITE_IOERR; an error of the module's own has no name.
     kind = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").partition("_")[0]
     if kind == "CANTOPEN":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
@@ -93,7 +94,11 @@ def making(path: Path) -> Generator[None]:
     if fcntl is None:
         yield
         return
-    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except PermissionError:  # a folder that can be written but not listed: creating a store takes milliseconds
+        yield
+        return
     try:
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -108,9 +113,20 @@ def making(path: Path) -> Generator[None]:
                 pass  # a network file system without flock: creating a store takes milliseconds
             break
         yield
-        os.fsync(folder)  # so that the new file's name survives a power failure
+        with _unless_unsupported():
+            os.fsync(folder)  # so that the new file's name survives a power failure
     finally:
         os.close(folder)
+
+
+@contextmanager
+def _unless_unsupported() -> Generator[None]:
+    """Ignore that a file system cannot do this to a folder, as SQLite does; a fault of the disk is raised."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP):
+            raise
 
 
 class Connection(Protocol):

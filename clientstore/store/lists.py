@@ -83,12 +83,16 @@ class Look:
 
 def looks(select: Select) -> list[Look]:
     """All lists that were ever asked for."""
-    return [_look(row) for row in select(f"{_SELECT} ORDER BY uri, root", ())]
+    return [look for row in select(f"{_SELECT} ORDER BY uri, root", ()) if (look := _look(row)) is not None]
 
 
-def _look(row: tuple[Any, ...]) -> Look:
-    root, uri, is_followed, *rest = row
-    return Look(Recovery(root, uri), bool(is_followed), *rest)
+def _look(row: tuple[Any, ...]) -> Look | None:
+    """The list of a row; None if the row is damaged."""
+    root, uri, is_followed, attempts, *rest = row
+    try:
+        return Look(Recovery(root, uri), bool(is_followed), min(int(attempts), 1_000), *rest)
+    except (TypeError, ValueError):
+        return None
 
 
 def ask(connection: sqlite3.Connection, entries: Iterable[KnownPinnedHost], now: float) -> None:
@@ -138,6 +142,10 @@ def claim(connection: sqlite3.Connection, now: float) -> Look | None:
     if not rows:
         return None
     look = _look(rows[0])
+    if look is None:
+        # The next refusal asks again. Otherwise no other list would ever be fetched.
+        connection.execute("DELETE FROM looks WHERE (root, uri) = (?, ?)", rows[0][:2])
+        return claim(connection, now)
     connection.execute(
         "UPDATE looks SET leased_until = ? WHERE root = ? AND uri = ?",
         (now + look.seconds + _TAKEN_OVER, look.recovery.root, look.recovery.uri),

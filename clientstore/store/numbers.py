@@ -12,6 +12,7 @@ __all__ = ["MOST_HOSTS", "MOST_SECONDS", "checked_clock", "time_of", "whole_numb
 
 # What SQLite can hold, and 68 years of seconds: the most that a header can ask for (RFC 7469 §2.3.3).
 MOST_HOSTS, MOST_SECONDS = 2**63 - 1, 2**31
+_NEEDED = "No pins can be looked up without the time"
 
 
 def time_of(value: object, what: str) -> float:
@@ -62,6 +63,10 @@ def checked_clock(clock: Callable[[], float]) -> Callable[[], float]:
         try:
             return time_of(clock(), "the time by the store's clock")
         except ValueError as error:
-            raise StoreError(f"{error}. No pins can be looked up without the time") from None
+            raise StoreError(f"{error}. {_NEEDED}") from None
+        except (
+            Exception
+        ) as error:  # the user's function may raise anything, and a handshake must end with a clear error
+            raise StoreError(f"the store's clock failed with {type(error).__name__}: {error}. {_NEEDED}") from error
 
     return now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -77,8 +78,9 @@ COMMANDS = {
 }
 
 
+@cache
 def command(name: str) -> Command:
-    """A command of the table. This imports its module."""
+    """A command of the table. This imports its module, and Typer reads the signatures of its verbs: once."""
     module = import_module(f"dynpin.cli.{name}")
     # A group with one command, since Typer makes a command of a function or an app only in a group.
     holder = typer.Typer(rich_markup_mode="rich", add_completion=False)

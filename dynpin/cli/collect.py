@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import socket
 import time
@@ -101,6 +102,8 @@ def _serve(settings: Settings) -> None:
     except ModuleNotFoundError as error:
         lacking("the collector", error.name, "collector")
     tls_pair(settings.tls_certificate, settings.tls_key)
+    # psycopg warns of each connection that was lost, in terms of its own code. The collector says what that means.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     made = None
     password = settings.password
     if not (password or settings.user_header or settings.open_access):
@@ -201,6 +204,13 @@ def _welcome(base: str, names: list[str] | None, password: str | None, listening
         lines += [f"report-uri  {base}/r/{name}/{mode}" for name in names for mode in ("enforce", "report-only")]
         if not names:
             lines.append("report-uri  none yet: dynpin collect tokens add")
+    own = {one.rpartition("=")[0] for one in settings.inventories} - {"", *(names or ())}
+    lines += [
+        f"inventory   no policy has the token {token}, so nothing is judged by its inventory; "
+        "dynpin collect tokens list shows the tokens"
+        for token in sorted(own)
+        if names is not None
+    ]
     if password is not None and "web" in settings.parts:
         lines.append(f"password    {password}   (made for this run; set DYNPIN_COLLECTOR_PASSWORD to choose one)")
     lines += [f"listening   {listening}", f"storage     {shown(settings.storage)}"]
@@ -267,7 +277,7 @@ def prune(
     context: typer.Context,
     storage: StorageOption = None,
     config: ConfigFile = None,
-    days: Annotated[float | None, typer.Option(help="Keep reports for this many days.", min=0)] = None,
+    days: Annotated[float | None, typer.Option(help="Keep reports for this many days.", min=0, max=36_500)] = None,
     megabytes: Annotated[int | None, typer.Option(help="Keep at most this much in total.", min=1)] = None,
     accept_clock: AcceptClockOption = False,
     as_json: JsonOption = False,

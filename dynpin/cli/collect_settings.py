@@ -54,7 +54,7 @@ Storage = Annotated[str | Path, BeforeValidator(_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 # Upper limits that no machine reaches. Without them, a huge number would end in a traceback.
 Number = Annotated[int, Field(ge=1, le=10**9)]
-Days = Annotated[float, Field(gt=0, le=36_500)]
+Days = Annotated[float, Field(ge=1, le=36_500)]
 # A deadline must not be longer than this (seconds).
 Seconds = Annotated[float, Field(gt=0, le=600)]
 Digest = Literal["daily", "weekly"]
@@ -116,7 +116,7 @@ class Settings(Table):
         secret=True,
     )
     digest: Digest | None = _about("how often the channels of alerts get a summary: daily or weekly", example="daily")
-    keep_days: Days = _about("how many days reports are kept, 36500 at most", 90.0, example=30.0)
+    keep_days: Days = _about("how many days reports are kept, from 1 to 36500", 90.0, example=30.0)
     keep_megabytes: Number = _about(
         "how many MiB of reports are kept in total, from 1 to 1000000000", 1024, example=4096
     )

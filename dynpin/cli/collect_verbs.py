@@ -37,14 +37,21 @@ def settings_of(context: typer.Context, storage: str | None = None, config: Path
         fail(str(error))
 
 
+def _is_missing(address: str | Path) -> bool:
+    try:
+        return isinstance(address, Path) and not address.exists()
+    except OSError:
+        return False  # whatever opens it says why it cannot be reached
+
+
 @contextmanager
 def open_storage(address: str | Path, *, must_exist: bool = False) -> Generator[Storage]:
     """Open the storage for a verb, and close it afterwards."""
     from dynpin.middleware.collector import open_storage  # noqa: PLC0415
 
-    if must_exist and isinstance(address, Path) and not address.exists():
+    is_new = _is_missing(address)
+    if must_exist and is_new:
         fail(f"there is no file {address}; name the collector's with --storage")
-    is_new = isinstance(address, Path) and not address.exists()
     try:
         kept = open_storage(address)
     except (ModuleNotFoundError, ValueError) as error:

@@ -253,6 +253,10 @@ def _static_pins(form: str, described: Inventory, host: str | None, end: float |
         host = described.hosts[0]
     if host is None:
         fail(f"static pins belong to a host: dynpin export {form} --host NAME …")
+    if described.mode == "unpin":
+        fail("the mode is unpin, and static pins would pin the host: remove them from the app instead")
+    if described.mode == "report-only":
+        say("dynpin: the mode is report-only, but clients enforce static pins", err=True)
     text = export_static(form, _entry(described, _pins(described), host, end, now))
     _tell_lone(described)
     return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -27,16 +27,17 @@ from dynpin.cli.rotate_site import as_sent, has_history, kept_at, read_history
 from dynpin.cli.signed_list import ListOption, read_list
 from dynpin.cli.site import inventory_of
 from dynpin.deploy.acme import deploy_hook
-from dynpin.deploy.candidate import Candidate, examine, made_now
-from dynpin.deploy.guard import Verdict
+from dynpin.deploy.candidate import Candidate, belongs_elsewhere, examine, made_now
+from dynpin.deploy.guard import Reason, Verdict
 from dynpin.deploy.guard_list import held_against_list
 from dynpin.deploy.install import CHAIN, InstallError, needs_reload
 from dynpin.deploy.install import install as install_pair
 from dynpin.deploy.install import reload as run_reload
 from dynpin.deploy.rotation import History, Published
-from dynpin.errors import DynpinError, InvalidHeader
+from dynpin.errors import DynpinError, InvalidHeader, PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import Built, Inventory, covers, path_of, read_file, read_inventory
+from dynpin.middleware.policy import Built, Inventory, covers, name_of_site, path_of, read_file, read_inventory
+from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
 __all__ = ["guard"]
@@ -118,11 +119,15 @@ def guard(
         if install is not None and new.key is None:
             fail(f"--install puts certificate and key together into {install}: name the key with --key FILE")
         # Checked first: a certificate of another site has nothing to do with this site's faults.
-        if skip and _is_skipped(new, _hosts(site, history, header)):
-            if as_json:
-                print_json({"ok": True, "skipped": True})
+        others = _other_site(new, *_own(site, history, header)) if skip else None
+        if others is not None:
+            _say_skipped(others, as_json=as_json)
             return
         built = None if site is None else made_now(site, at)
+        elsewhere = None if built is None or install is None else belongs_elsewhere(new, built.chains, install / CHAIN)
+        if skip and elsewhere is not None:
+            _say_skipped(elsewhere, as_json=as_json)
+            return
         sent = _sent_now(header, built, at) if header else _sent_until_now(built, history, chain)
         verdict = examine(
             new,
@@ -135,6 +140,10 @@ def guard(
             max_max_age=cap_of(cap),
         )
         verdict = _held_against_list(verdict, new, built, signed_list, at)
+        if elsewhere is not None:
+            lost = f"{elsewhere}, which the server would lose. Name the folder of the chain that it replaces"
+            reasons = (Reason("replaces-another-chain", lost), *verdict.reasons)
+            verdict = replace(verdict, reasons=reasons, ready_at=None)
     except (DynpinError, OSError, ValueError) as error:
         fail(reason_of(error))
     ignored = () if site is None or install is None else _not_followed(site, install)
@@ -176,21 +185,33 @@ def _held_against_list(verdict: Verdict, new: Candidate, built: Built | None, pl
     return held_against_list(verdict, listed, built.inventory.hosts, built.header, pins)
 
 
-def _is_skipped(new: Candidate, hosts: Sequence[str]) -> bool:
-    """Whether the certificate is another site's; this is printed."""
+def _other_site(new: Candidate, hosts: Sequence[str], keys: Collection[Pin]) -> str | None:
+    """Why the certificate is another site's; None if it is this one's."""
     if not hosts:
         fail("--skip-other-sites cannot tell which site this is: name its dynpin.toml with --inventory")
-    if not new.is_of_another_site(hosts):
-        return False
+    if not new.is_of_another_site(hosts, keys):
+        return None
     names = ", ".join(new.chain.names or ()) or "no host"
-    say(f"skipped: {new.path} is for {names}, and this site is {', '.join(hosts)}", err=True)
-    return True
+    return f"{new.path} is for {names}, and this site is {', '.join(hosts)}"
 
 
-def _hosts(site: Inventory | None, history: Path, header: Sequence[str] | None) -> tuple[str, ...]:
+def _say_skipped(why: str, *, as_json: bool) -> None:
+    say(f"skipped: {why}", err=True)
+    if as_json:
+        print_json({"ok": True, "skipped": True})
+
+
+def _own(site: Inventory | None, history: Path, header: Sequence[str] | None) -> tuple[tuple[str, ...], frozenset[Pin]]:
+    """The hosts of the site, if they are known, and the pins of its keys that can be read."""
     if site is not None:
-        return site.hosts
-    return () if header else (read_history(history).host,)
+        try:
+            return site.hosts, frozenset(site.own_keys())
+        except PolicyError:
+            return site.hosts, frozenset()  # a missing file of this site is no fault of another site's certificate
+    if header:
+        return (), frozenset()
+    kept = read_history(history)
+    return (kept.host,), frozenset((*kept.chain[:1], *(kept.header.pins if kept.header else ())))
 
 
 def _sent_now(headers: Sequence[str], built: Built | None, now: float) -> _Sent:
@@ -202,7 +223,7 @@ def _sent_now(headers: Sequence[str], built: Built | None, now: float) -> _Sent:
         except InvalidHeader as error:
             fail(f"--header {value!r}: {error}; dynpin lint says more")
     hosts = () if built is None else built.inventory.hosts
-    history = History(hosts[0] if hosts else "this host", tuple(Published(now, header) for header in sent))
+    history = History(name_of_site(hosts) or "this host", tuple(Published(now, header) for header in sent))
     return _Sent(history, hosts, None, ("what else clients may hold: --header was believed, and no history was read",))
 
 
@@ -227,7 +248,7 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
         return _Sent(history, inventory.hosts, built.header, () if is_recorded else (silent,), is_recorded=is_recorded)
     if inventory.state is not None:
         unseen = "what was sent before the nodes shared their state: no history is kept (dynpin rotate record)"
-        history = as_sent(History(inventory.hosts[0]), inventory)
+        history = as_sent(History(_label(inventory)), inventory)
         return _Sent(history, inventory.hosts, built.header, (unseen,), is_recorded=bool(history.sent_by_nodes))
     # The key that was pinned until now is in no file any more.
     if any(each is not None and each.exists() and each.samefile(chain) for each in map(path_of, inventory.keys)):
@@ -235,7 +256,7 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
             f"{chain} is the deployed chain of {inventory.path} itself, so the pins before it are unknown: check the "
             "new chain before it is copied there, or keep a history (dynpin rotate record)"
         )
-    history = History(inventory.hosts[0])
+    history = History(_label(inventory))
     ramp = inventory.kept_ramp()
     climbed = () if ramp is None else ramp.sent()
     if climbed:
@@ -243,6 +264,10 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
         history = History(history.host, (Published(climbed[0][0], built.header),)).on_ramp(climbed)
     unseen = f"what was sent before dynpin.toml made its present header: there is no {file} (dynpin rotate record)"
     return _Sent(history, inventory.hosts, built.header, (unseen,), is_recorded=False)
+
+
+def _label(site: Inventory) -> str:
+    return site.host or site.hosts[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,8 +123,9 @@ def init(
 
 def _refuse_what_is_there(folder: Path, *, saves_chain: bool) -> None:
     """Refuse existing files before the first question. Later writes never overwrite a file either."""
-    if folder.exists() and not folder.is_dir():
-        fail(f"{folder} is a file: --out names a folder")
+    if os.path.lexists(folder) and not folder.is_dir():
+        what = "a link to a place that does not exist" if folder.is_symlink() else "a file"
+        fail(f"{folder} is {what}: --out names a folder")
     for file in site_files(folder, saves_chain=saves_chain):
         if file.exists() or file.is_symlink():
             fail(f"{file} exists, and is not overwritten: choose another folder with --out, or move it away")
@@ -190,11 +191,12 @@ def _show(seen: Seen, hosts: tuple[str, ...], *, err: bool) -> None:
 
 def _check(seen: Seen) -> None:
     faults = chain_faults(seen.chain, now=time.time())
-    refused = [fault.message for fault in faults if fault.refused]
+    refused = [fault.message for fault in faults if fault.refused or fault.code == "certificate-unreadable"]
     if refused:
         finding("\n".join(refused))
 
 
 def _named(file: Path, folder: Path) -> str:
     """The path of a file for the inventory in this folder: absolute paths unchanged, others relative to the folder."""
-    return str(file) if file.is_absolute() else os.path.relpath(file, folder)
+    # The folder may be a link: ".." is then the parent of its target.
+    return str(file) if file.is_absolute() else os.path.relpath(file, os.path.realpath(folder))

@@ -266,7 +266,7 @@ def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | 
 
     key = key_of(to)
     target = key.pin
-    present = [Chain("the recorded chain", history.chain, None)]
+    present = [Chain("the recorded chain", history.chain, None)] if history.chain else []
     roots: tuple[Path, ...] = ()
     try:
         if site is not None:

@@ -55,6 +55,13 @@ class Served(NamedTuple):
     source: str = ""
 
     @property
+    def host(self) -> str | None:
+        """The first host, if there is one, and a name if possible."""
+        from dynpin.middleware.policy import name_of_site  # noqa: PLC0415 - here and in no completion
+
+        return name_of_site(self.hosts) or next(iter(self.hosts), None)
+
+    @property
     def pins(self) -> tuple[Pin, ...]:
         """The pins of the chain, leaf first."""
         from dynpin.deploy.rotation.sights import pins_of  # noqa: PLC0415 - it imports the middleware
@@ -93,7 +100,7 @@ def record(
     earlier = begin = None
     if not has_history(where):
         earlier = earlier_history(history)
-        begin = earlier or _begun(host or next(iter(served.hosts), None), history)
+        begin = earlier or _begun(host or served.host, history)
     before = 0
 
     def edit(kept: History) -> History:
@@ -143,25 +150,31 @@ def repair(
     """Repair a damaged history, or begin one whose past is lost. Unknown events never count as safe.
 
     Every event that can be read is saved, and the damaged file stays beside the new one. If events are missing, dynpin
-    assumes that clients hold a header with only the deployed key, for as long as the longest max-age.
+    assumes that clients hold a header with only the deployed key, for as long as the longest max-age. If the nodes
+    share a state without a history, the events of the earlier file go on in it.
 
     Example: dynpin rotate repair
     """
-    from dynpin.deploy.rotation.repair import Saved, in_order, with_unknown  # noqa: PLC0415
+    from dynpin.deploy.rotation.repair import Saved, in_order, salvage, with_unknown  # noqa: PLC0415
+    from dynpin.middleware.policy import read_file  # noqa: PLC0415
 
     at = moment(now)
     site = inventory_beside(inventory, history)
     where = kept_at(history, site)
+    is_shared = site is not None and site.state is not None
+    # The file from before the nodes shared a history. What was sent since then is in no file.
+    goes_on = is_shared and history.exists() and not has_history(where)
     found: list[Saved] = []
 
     def edit(saved: Saved) -> History:
+        saved = salvage(read_file(history)) if goes_on else saved
         found.append(saved)
-        if saved.is_complete and not anew:
+        if saved.is_complete and not anew and not goes_on:
             return in_order(saved, saved.host or _begun(host, history).host, at)
         served = _served(header, no_header, chain, inventory or (None if site is None else site.path), at)
         if served is None or served.chain is None or not served.has_header:
             fail("events are missing, so say what is served now: --inventory FILE, or --header VALUE and --chain FILE")
-        named = saved.host or _begun(host or next(iter(served.hosts), None), history).host
+        named = saved.host or _begun(host or served.host, history).host
         kept = in_order(saved, named, at)
         _refuse_other_host(kept, host, served)
         return with_unknown(kept, served.header, served.pins, at, longest=_longest(site))
@@ -190,7 +203,9 @@ def repair(
     say(f"{where}: {counted(len(saved.events), 'event')} of {kept.host} saved")
     for line in saved.unread:
         say(f"  not read: {line}")
-    if saved.is_cut and aside is not None:
+    if goes_on:
+        say(f"  It goes on from {history}. Commands read that file no more.")
+    if saved.is_cut and (goes_on or aside is not None):
         say("  The file as a whole cannot be read: other events may be missing without a trace.")
     if assumed:
         until = rfc3339(max(policy.until for policy in assumed))

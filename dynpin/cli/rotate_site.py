@@ -216,25 +216,24 @@ def nodes_seen(site: Inventory | None, url: str | None, host: str, ca: Path | No
     except OSError as error:
         return [Sight(host, None, (), is_live=True, failure=f"it has no address ({error.strerror or error})")]
     for node in nodes:
-        say(f"looking at https://{host}{target} at {node}", err=True)
+        say(f"looking at https://{host}{'' if port == 443 else f':{port}'}{target} at {node}", err=True)
     looks = all_of([partial(look_at_node, host, port, address, context, path=target) for address, port in nodes])
     return list(map(sight_of_node, looks))
 
 
 def key_of(text: str) -> Key:
     """A pin, or the key in a file, or the end of the command."""
-    from dynpin.middleware.policy import Key, public_key, read_file  # noqa: PLC0415 - for plan and emergency
+    from dynpin.middleware.policy import Key, read_file, read_key  # noqa: PLC0415 - for plan and emergency
 
     try:
         return Key(text, Pin.from_base64(text))
     except ValueError:
         pass
     try:
-        data = read_file(Path(text))
-        return Key(text, Pin.from_bytes(data), Path(text), public_key(data))
+        return replace(read_key(read_file(Path(text)), text), path=Path(text))
+    except PolicyError as error:
+        fail(str(error))
     except (OSError, ValueError) as error:
-        if isinstance(error, DynpinError):
-            fail(f"{text}: {error}")
         fail(f"{text} is neither a pin nor a file: {reason_of(error)}")
 
 

@@ -26,17 +26,19 @@ class AcmeClient:
 
 ACME_CLIENTS: Mapping[str, AcmeClient] = {
     "certbot": AcmeClient(
-        '"$RENEWED_LINEAGE/fullchain.pem"',
+        '"${RENEWED_LINEAGE:?certbot sets it}/fullchain.pem"',
         '"$RENEWED_LINEAGE/privkey.pem"',
         "certbot renew --reuse-key --deploy-hook FILE",
     ),
     # lego 4 has the short option names, lego 5 the long ones.
     "lego": AcmeClient(
-        '"${LEGO_HOOK_CERT_PATH:-$LEGO_CERT_PATH}"',
+        '"${LEGO_HOOK_CERT_PATH:-${LEGO_CERT_PATH:?lego sets it}}"',
         '"${LEGO_HOOK_CERT_KEY_PATH:-$LEGO_CERT_KEY_PATH}"',
         "lego … renew --reuse-key --renew-hook FILE; from lego 5 on: lego run … --reuse-key --deploy-hook FILE",
     ),
-    "acme.sh": AcmeClient('"$CERT_FULLCHAIN_PATH"', '"$CERT_KEY_PATH"', "acme.sh --issue … --renew-hook FILE"),
+    "acme.sh": AcmeClient(
+        '"${CERT_FULLCHAIN_PATH:?acme.sh sets it}"', '"$CERT_KEY_PATH"', "acme.sh --issue … --renew-hook FILE"
+    ),
 }
 
 # Caddy 2 has an event after it has obtained a certificate, but no handler for it that runs a command; that needs a

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from cryptography import x509
 
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
@@ -19,6 +17,7 @@ from dynpin.middleware.policy import (
     chain_faults,
     covers,
     is_address,
+    load_certificate,
     public_key,
     read_chain,
     read_file,
@@ -32,7 +31,7 @@ from .handshake import refusal
 from .keys import key_type
 from .rotation import History
 
-__all__ = ["Candidate", "examine", "key_fault", "made_now"]
+__all__ = ["Candidate", "belongs_elsewhere", "examine", "key_fault", "made_now"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +69,18 @@ class Candidate:
             key = beside
         return cls(path, data, chain, key)
 
-    def is_of_another_site(self, hosts: Sequence[str]) -> bool:
-        """Whether the certificate is for none of these hosts, and for no name below one of their wildcards.
+    def is_of_another_site(self, hosts: Sequence[str], keys: Collection[Pin]) -> bool:
+        """Whether the certificate is for none of these hosts, for no name below one of their wildcards, and of no key.
 
-        A certificate without alternative names is of no use to any site: that is a fault, and not another site.
+        A certificate without alternative names, or of a key of this site but without its hosts, is a fault, and not
+        another site.
+
+        Args:
+            hosts: the names of the site.
+            keys: the pins of its own keys, as far as they are known.
         """
         names = self.chain.names
-        if names is None:
+        if names is None or self.chain.pins[0] in keys:
             return False
         return not any(covers(names, host) for host in hosts) and not any(covers(hosts, name) for name in names)
 
@@ -200,13 +204,35 @@ def _kind(chain: Chain) -> str:
 
 
 def _replaced(chain: Chain, present: Iterable[Chain]) -> Chain | None:
-    """The present chain that has the new chain's key; else the one with the most names in common."""
-    names = set(chain.names or ())
-    return max(
-        present,
-        key=lambda each: (each.pins[0] == chain.pins[0], len(names & set(each.names or ()))),
-        default=None,
-    )
+    """The present chain that is most like the new one."""
+    return max(present, key=lambda each: _likeness(chain, each), default=None)
+
+
+def _likeness(chain: Chain, other: Chain) -> tuple[bool, int, bool]:
+    """How much two chains are alike: the same key, the number of common names, keys of the same kind."""
+    common = set(chain.names or ()) & set(other.names or ())
+    return chain.pins[0] == other.pins[0], len(common), _kind(chain) == _kind(other)
+
+
+def belongs_elsewhere(new: Candidate, present: Sequence[Chain], target: Path) -> str | None:
+    """Why a chain must not be installed in a file: it replaces another chain of the site than the one there.
+
+    A site may have several: one for each kind of key, or for each host. None if none of them is in the file.
+
+    Args:
+        new: the new chain.
+        present: the deployed chains.
+        target: the file.
+    """
+    replaced = _replaced(new.chain, present)
+    own = next((each for each in present if each.path is not None and _is_same(each.path, target)), None)
+    if replaced is None or own is None or _likeness(new.chain, own) >= _likeness(new.chain, replaced):
+        return None
+    return f"{new.path} replaces {replaced.label}, and not {target}"
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)
 
 
 def key_fault(chain: Path, key: Path) -> Reason | None:
@@ -233,6 +259,12 @@ def key_fault(chain: Path, key: Path) -> Reason | None:
                 f"{key} is not the private key of the certificate in {chain} (OpenSSL: {said}). Take both from the "
                 "same folder of the ACME client",
             )
+        if "too small" in said or "too weak" in said:
+            return Reason(
+                "private-key-unusable",
+                f"OpenSSL refuses {chain} ({said}), as clients do. Have the CA issue a certificate for a key of at "
+                "least 2048 bits (RSA) or 256 bits (EC), with SHA-256",
+            )
         return Reason(
             "private-key-unusable",
             f"OpenSSL cannot use {chain} and {key} as a certificate and its private key ({said}). Both must be PEM, "
@@ -247,8 +279,8 @@ def made_now(inventory: Inventory, now: float) -> Built:
     Raises:
         PolicyError: if it makes no header for another reason.
     """
-    leaves = [chain.certificates[0] for chain in inventory.read_chains() if chain.certificates]
-    ends = [x509.load_der_x509_certificate(leaf).not_valid_after_utc.timestamp() for leaf in leaves]
+    leaves = [load_certificate(chain.certificates[0]) for chain in inventory.read_chains() if chain.certificates]
+    ends = [leaf.not_valid_after_utc.timestamp() for leaf in leaves if leaf is not None]
     return inventory.build(min([now, *ends]))
 
 

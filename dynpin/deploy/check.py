@@ -108,11 +108,12 @@ def check_site(
     fields = fields_of_look(site, look, known, now, say)
     if holdings is not None:
         fields = tuple(_held_against(each, fields, holdings) for each in fields)
-        if holdings.observed:
-            fields = (
-                *fields,
-                HeaderField(holdings.name, ENFORCE_NAME, None, Circumstances(observed=holdings.observed)),
-            )
+        observed = holdings.observed
+        if any(each.circumstances.chain_pins for each in fields):
+            # The live chain shows its root.
+            observed = tuple(each for each in observed if each.fault != "backup-pin-unproven")
+        if observed:
+            fields = (*fields, HeaderField(holdings.name, ENFORCE_NAME, None, Circumstances(observed=observed)))
     if history is not None:
         fields = (*(_by_history(each, fields, history, now) for each in fields), *_differs(look, history, now))
     results = _results(fields)

@@ -14,9 +14,9 @@ from xml.sax.saxutils import escape, quoteattr
 
 from dynpin.clientstore.store.formats import lost_in_wget2, write_toml, write_wget2
 from dynpin.header import PublicKeyPins
-from dynpin.hosts import KnownPinnedHost
+from dynpin.hosts import KnownPinnedHost, is_ip_literal
 
-__all__ = ["FORMATS", "HEADER_FORMATS", "STATIC_FORMATS", "export_header", "export_map", "export_static"]
+__all__ = ["FORMATS", "HEADER_FORMATS", "STATIC_FORMATS", "check_host", "export_header", "export_map", "export_static"]
 
 
 def export_header(name: str, header: PublicKeyPins) -> str:
@@ -45,7 +45,27 @@ def export_static(name: str, entry: KnownPinnedHost) -> str:
         raise ValueError(f"{name!r} is not a client: there are {', '.join(STATIC_FORMATS)}")
     if not entry.pins:
         raise ValueError(f"there is no pin for {entry.host}")
+    check_host(entry, wildcards=name == "okhttp")
     return STATIC_FORMATS[name](entry)
+
+
+def check_host(entry: KnownPinnedHost, *, wildcards: bool) -> None:
+    """Refuse a host that no connection would be compared with, so that its pins would never be enforced.
+
+    Raises:
+        ValueError: for an IP address; and for a wildcard, unless the format has them and the subdomains are not covered
+            anyway.
+    """
+    if is_ip_literal(entry.host):
+        raise ValueError(
+            f"{entry.host} is an IP address, and clients pin only names (RFC 7469 §2.3.3): give --host NAME"
+        )
+    if "*" in entry.host and (entry.include_subdomains or not wildcards):
+        parent = entry.host.removeprefix("*.")
+        raise ValueError(
+            f"{entry.host} is the name of no host, so its pins would never be enforced: give each host with --host, or "
+            f"--host {parent} --include-subdomains, which covers all names below it"
+        )
 
 
 # --- servers -------------------------------------------------------------------------------------------------------

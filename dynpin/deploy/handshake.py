@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ __all__ = ["Refusal", "refusal"]
 
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME: dates are checked elsewhere, for any moment.
 _NO_CHECK_TIME = 0x200000
-# A handshake takes three turns. With more, nobody would ever have anything to say.
+# A handshake takes at most six turns. After more, nobody would ever have anything to say.
 _TURNS = 8
 
 
@@ -44,14 +45,14 @@ def refusal(chain: Path, key: Path, host: str, anchors: Sequence[bytes]) -> Refu
     client.verify_flags |= ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [client.wrap_bio(down, up, server_hostname=host), server.wrap_bio(up, down, server_side=True)]
+    waiting = {0, 1}
     try:
         for turn in range(_TURNS):
-            try:
+            with contextlib.suppress(ssl.SSLWantReadError):
                 ends[turn % 2].do_handshake()
-            except ssl.SSLWantReadError:
-                continue
+                waiting.discard(turn % 2)
     except ssl.SSLCertVerificationError as error:
         return Refusal(error.verify_message.removesuffix("."), of_certificates=True)
     except ssl.SSLError as error:
         return Refusal((error.reason or "no reason").replace("_", " ").lower(), of_certificates=False)
-    return None
+    return Refusal("the handshake does not end", of_certificates=False) if waiting else None

@@ -194,7 +194,7 @@ def _not_after(served: Sequence[bytes]) -> float | None:
     """When the server's certificate expires; None if there is none, or none that can be read."""
     try:
         return x509.load_der_x509_certificate(served[0]).not_valid_after_utc.timestamp() if served else None
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return None
 
 

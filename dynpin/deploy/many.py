@@ -80,7 +80,10 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
         holdings = holdings_of(read_inventory(path), now)
         host = holdings.host
         if host is None:
-            return Outcome(path, failure=f"hosts of {path} has only wildcards: name a host to look at")
+            return Outcome(
+                path,
+                failure=f"hosts of {path} has no name to look at, only wildcards or IP addresses: add one",
+            )
         site = site_reached(host, 443, "/", holdings.inventory, options)
         history = _history(path.with_name(HISTORY), holdings.inventory)
         checked = check_site(

@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from dynpin.hosts import KnownPinnedHost
 from dynpin.report import rfc3339
 
+from .export import check_host
 from .keys import key_type
 
 __all__ = ["SIGNED_FORMATS", "export_ssl_pinning", "export_wultra"]
@@ -66,7 +67,7 @@ def _fingerprint(der: bytes, key: ec.EllipticCurvePrivateKey, now: float) -> dic
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         expires = int(certificate.not_valid_after_utc.timestamp())
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise ValueError(f"a certificate cannot be read: {error}") from None
     if len(names) != 1:
         raise ValueError(
@@ -98,7 +99,8 @@ def export_ssl_pinning(entries: Iterable[KnownPinnedHost], key: object, *, now: 
         now: seconds since the epoch, UTC: the ``date`` of each key.
 
     Raises:
-        ValueError: for a key of another type, or for an entry without a pin or without a future expiry.
+        ValueError: for a key of another type; or for an entry without a pin, without a future expiry, or with a host
+            that is not a name.
         ModuleNotFoundError: without rfc8785, which is in the extra ``recovery``.
     """
     import rfc8785  # noqa: PLC0415 - the other formats do without it
@@ -120,6 +122,7 @@ def _keys(entry: KnownPinnedHost, now: int) -> list[dict[str, str | int]]:
         raise ValueError(f"there is no pin for {entry.host}")
     if entry.expires_at is None or int(entry.expires_at) <= now:
         raise ValueError(f"the pins of {entry.host} need an expiry in the future")
+    check_host(entry, wildcards=True)
     # A pattern of OkHttp's CertificatePinner: two asterisks stand for the host itself and any subdomain.
     pattern = f"**.{entry.host}" if entry.include_subdomains else entry.host
     common: dict[str, str | int] = {"fqdn": entry.host, "expire": int(entry.expires_at) - now, "date": rfc3339(now)}

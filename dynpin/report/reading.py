@@ -79,7 +79,7 @@ def load_json(body: bytes | str) -> object:
         InvalidReport: ``not-json`` or ``too-deep``.
     """
     try:
-        loaded: object = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+        loaded: object = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer)
         # "\ud800", half of a surrogate pair, decodes to text that no file or database can store (RFC 7159 §8.2). Only
         # an escape can write one, so text without escapes is not checked.
         if isinstance(body, bytes) or "\\u" in body:
@@ -87,8 +87,19 @@ def load_json(body: bytes | str) -> object:
     except RecursionError:
         raise InvalidReport("too-deep", f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:
-        raise InvalidReport("not-json", f"the body is not JSON: {error}") from None
+        raise InvalidReport("not-json", f"the body is not JSON: {_fault(error)}") from None
     return loaded
+
+
+def _fault(error: ValueError) -> str:
+    """What is wrong with a body, for its sender, who may not know Python."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"the first fault is at line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start + 1} is not text in UTF-8"
+    if isinstance(error, UnicodeEncodeError):
+        return f"{ascii(error.object[error.start])[1:-1]} is half of a surrogate pair, which is no character"
+    return str(error)
 
 
 def _refuse_constant(name: str) -> object:
@@ -101,6 +112,13 @@ def _finite(text: str) -> float:
     if math.isinf(number):  # 1e999 is a JSON number, but Python would write it as Infinity, which is not
         raise ValueError(f"{text[:20]} is too large a number to store")
     return number
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # Python's limit of digits
+        raise ValueError(f"{text[:20]}… is too large a number to store") from None
 
 
 def unwrap(loaded: object) -> list[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from dynpin.counts import counted
 __all__ = ["Outage", "Repeated"]
 
 _log = logging.getLogger("dynpin.collector")
-_REMIND_S = 600.0
+_REMIND_S, _NEW_CAUSE_S = 600.0, 60.0
 # For so long after a failure the storage counts as unusable.
 _RECENT_S = 60.0
 _REPORTS = "reports"
@@ -20,25 +21,28 @@ _REPORTS = "reports"
 class Repeated:
     """The rule for every fault that repeats: one line when it begins, one each ten minutes, and one when it ends.
 
-    A fault that comes and goes is told each ten minutes too. Times are in seconds.
+    A fault that comes and goes is told each ten minutes too. If its cause changes, there is a line about the new cause,
+    a minute after the last one at the earliest. Times are in seconds.
     """
 
     def __init__(self) -> None:
         self._told_at: dict[str, float] = {}
+        self._causes: dict[str, str] = {}
         self._open: set[str] = set()
 
-    def fails(self, fault: str, now: float) -> bool:
-        """The fault is there. True if a line is due."""
-        if self.is_told(fault, now):
+    def fails(self, fault: str, now: float, cause: str = "") -> bool:
+        """The fault is there. True if a line is due. Numbers in the cause, such as the free bytes, may differ."""
+        cause = re.sub("[0-9,]", "", cause)
+        if self.is_told(fault, now, _REMIND_S if cause == self._causes.get(fault) else _NEW_CAUSE_S):
             return False
-        self._told_at[fault] = now
+        self._told_at[fault], self._causes[fault] = now, cause
         self._open.add(fault)
         return True
 
-    def is_told(self, fault: str, now: float) -> bool:
-        """Whether there was a line about it within ten minutes."""
+    def is_told(self, fault: str, now: float, within: float = _REMIND_S) -> bool:
+        """Whether there was a line about it within this time."""
         told_at = self._told_at.get(fault)
-        return told_at is not None and 0 <= now - told_at < _REMIND_S
+        return told_at is not None and 0 <= now - told_at < within
 
     def ends(self, fault: str) -> bool:
         """The fault is not there. True if a line is due, since the last one said that it was."""
@@ -74,7 +78,7 @@ class Outage:
             self._refused += reports
             now, refused = self._clock(), self._refused
             self._fault = str(error), now
-            is_due = self._lines.fails(_REPORTS, now)
+            is_due = self._lines.fails(_REPORTS, now, str(error))
         if is_due:
             _log.error("nothing is stored: %s%s", error, f"; {_answered(refused)} so far" if refused else "")
 
@@ -83,7 +87,7 @@ class Outage:
         with self._lock:
             self._failing.add(work)
             now = self._clock()
-            is_due = not self._lines.is_told(_REPORTS, now) and self._lines.fails("work", now)
+            is_due = not self._lines.is_told(_REPORTS, now) and self._lines.fails("work", now, str(error))
         if is_due:
             _log.error("%s wait: %s", work, error)
 

@@ -13,6 +13,8 @@ __all__ = ["TrustedProxies"]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 # More hops than any real request has. A client may send a field of any length.
 _MAX_HOPS = 20
+# The fields in which proxies say that they pass a request on, whether they are trusted or not.
+_OF_CLIENT = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-real-ip", b"forwarded", b"via"})
 
 
 class TrustedProxies:
@@ -33,7 +35,7 @@ class TrustedProxies:
                 self._unix = True
                 continue
             try:
-                self._networks.append(ipaddress.ip_network(name))
+                self._networks.append(_network(name))
             except ValueError:
                 raise ValueError(
                     f"{name!r} is not a trusted proxy; name an address, a network such as 10.0.0.0/8 (no bits set "
@@ -69,6 +71,11 @@ class TrustedProxies:
                 break
         return peer
 
+    @staticmethod
+    def is_forwarded(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether a believed scope came through a proxy that is not trusted, or that names no client."""
+        return any(name in _OF_CLIENT for name, _ in headers)
+
     def believed(self, scope: MutableMapping[str, Any], user_header: str | None) -> MutableMapping[str, Any]:
         """An ASGI scope whose client, scheme and user header can be trusted."""
         client = scope.get("client")
@@ -87,10 +94,22 @@ class TrustedProxies:
         named = self.client(peer, lambda: forwarded(b"x-forwarded-for"))
         if named and named != peer:
             changed["client"] = (named, 0)
+            # What they say of the client is used up.
+            changed["headers"] = [(name, value) for name, value in headers if name not in _OF_CLIENT]
         scheme = forwarded(b"x-forwarded-proto").rpartition(",")[2].strip().lower()
         if scheme in ("http", "https"):
             changed["scheme"] = scheme
         return changed
+
+
+def _network(name: str) -> Network:
+    """A network; IPv4 in IPv6 (``::ffff:192.0.2.1``) becomes IPv4, as the address of a peer does."""
+    found = ipaddress.ip_network(name)
+    if isinstance(found, ipaddress.IPv6Network) and found.prefixlen >= 96:
+        mapped = found.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, found.prefixlen - 96))
+    return found
 
 
 def _host(hop: str) -> str:

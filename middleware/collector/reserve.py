@@ -25,7 +25,7 @@ _Result = TypeVar("_Result")
 def keep_reserve(storage: Path) -> None:
     """Make the reserve of a storage if it has none and the disk has space for it."""
     with contextlib.suppress(OSError):
-        size = min(_BYTES, shutil.disk_usage(storage.parent).free // _PART)
+        size = min(_BYTES, shutil.disk_usage(_path(storage).parent).free // _PART)
         if size == 0:
             return
         file = os.open(_path(storage), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -58,4 +58,5 @@ def with_reserve(storage: Path, work: Callable[[], _Result]) -> _Result:
 
 
 def _path(storage: Path) -> Path:
-    return storage.with_name(f"{storage.name}-reserve")
+    # Beside the file itself, whose disk it is about, if the storage is a link.
+    return Path(f"{os.path.realpath(storage) if storage.is_symlink() else storage}-reserve")

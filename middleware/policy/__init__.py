@@ -6,9 +6,19 @@ import os
 from typing import TYPE_CHECKING
 
 from .atomic import sync_folder, write_atomically
-from .chains import ChainFault, chain_faults, covers, in_chain, is_address, trust_anchors, validated_path, without_root
+from .chains import (
+    ChainFault,
+    chain_faults,
+    in_chain,
+    trust_anchors,
+    unproven,
+    validated_path,
+    without_root,
+)
 from .files import read_file
+from .host_names import covers, is_address, name_of_site
 from .inventory import Built, Inventory
+from .issuance import load_certificate
 from .keys import CertificateNames, Chain, Key, KeySource, certificate_names, path_of, public_key, read_chain, read_key
 from .node import Node
 from .policy import KeylessPolicyOptions, Policy, PolicyOptions
@@ -41,6 +51,8 @@ __all__ = [
     "covers",
     "in_chain",
     "is_address",
+    "load_certificate",
+    "name_of_site",
     "path_of",
     "policies_to_send",
     "public_key",
@@ -51,6 +63,7 @@ __all__ = [
     "read_tables",
     "sync_folder",
     "trust_anchors",
+    "unproven",
     "validated_path",
     "without_root",
     "write_atomically",

@@ -19,11 +19,11 @@ from typing import Literal
 
 from cryptography import x509
 
-from dynpin.errors import InvalidHost, PolicyError, UnpinnableKey
-from dynpin.hosts import canonical_host, is_ip_literal
+from dynpin.errors import PolicyError, UnpinnableKey
 from dynpin.pins import Pin, certificates
 
 from .files import read_file
+from .host_names import covers, is_address
 from .issuance import (
     der_of,
     is_ca,
@@ -41,11 +41,10 @@ __all__ = [
     "ChainFault",
     "FaultCode",
     "chain_faults",
-    "covers",
     "in_chain",
-    "is_address",
     "is_nameless",
     "trust_anchors",
+    "unproven",
     "validated_path",
     "without_root",
 ]
@@ -56,6 +55,7 @@ FaultCode = Literal[
     "certificate-expired",
     "certificate-not-yet-valid",
     "certificate-of-another-host",
+    "certificate-unreadable",
     "certificate-unusable",
     "self-signed-certificate",
 ]
@@ -89,7 +89,7 @@ def chain_faults(
     """
     loaded = _loaded(chain)
     if not loaded:
-        return ()
+        return _unread(chain)
     found = [
         *_order_faults(chain.label, loaded),
         *_use_faults(chain.label, loaded),
@@ -108,6 +108,14 @@ def chain_faults(
             )
         )
     return tuple(found)
+
+
+def _unread(chain: Chain) -> tuple[ChainFault, ...]:
+    if not chain.certificates:
+        return ()
+    why = f"the certificate of {chain.label} is malformed, so dynpin cannot check its names, dates and issuer"
+    advice = "Have the CA issue one that follows RFC 5280"
+    return (ChainFault("certificate-unreadable", f"{why}. {advice}", refused=False),)
 
 
 def without_root(chain: Chain, present: Sequence[Chain], roots: Sequence[Path] = (), *, now: float) -> str | None:
@@ -231,13 +239,6 @@ def is_nameless(chain: Chain) -> bool:
     return not found.value.get_values_for_type(x509.DNSName)
 
 
-def covers(names: Iterable[str], host: str) -> bool:
-    """Whether a certificate for these DNS names covers the host (RFC 6125 §6.4.3: `*` matches one label)."""
-    wanted = _canonical(host)
-    parent = wanted.partition(".")[2]
-    return any(name == wanted or (name.startswith("*.") and name[2:] == parent) for name in map(_canonical, names))
-
-
 def in_chain(key: Key, chains: Iterable[Chain], roots: Sequence[Path] = ()) -> str | None:
     """Why a key cannot be a Backup Pin: where it is in a validated chain (RFC 7469 §2.5); None if it is in none.
 
@@ -263,6 +264,27 @@ def in_chain(key: Key, chains: Iterable[Chain], roots: Sequence[Path] = ()) -> s
     return None
 
 
+def unproven(backups: Sequence[Key], chains: Iterable[Chain], roots: Sequence[Path] = ()) -> str | None:
+    """Why it is unknown whether one of these keys, which :func:`in_chain` finds in no chain, is a Backup Pin.
+
+    None if one of them surely is: a key that is known, and not by its pin alone, issued no certificate of a chain.
+
+    Raises:
+        PolicyError: if a file of `roots` cannot be read.
+    """
+    if not backups or any(each.public_key is not None for each in backups):
+        return None
+    for chain in chains:
+        path = _path(_loaded(chain))
+        if path and not is_self_signed(path[-1]) and not _is_completed(path, roots):
+            return (
+                f"the pin {backups[0].pin} may be that of the root of {chain.label}, which is not known here. Then it "
+                "is not a Backup Pin, and clients ignore the header. Name the root in roots, or the key's file in "
+                "place of its pin"
+            )
+    return None
+
+
 def trust_anchors(chain: Chain, roots: Sequence[Path] = ()) -> tuple[bytes, ...]:
     """The known roots that complete a chain, DER; if there are none, the last certificate of its path.
 
@@ -270,7 +292,7 @@ def trust_anchors(chain: Chain, roots: Sequence[Path] = ()) -> tuple[bytes, ...]
         PolicyError: if a file of `roots` cannot be read.
     """
     path = _path(_loaded(chain))
-    return tuple(map(der_of, _completing(path, roots) or path[-1:]))
+    return tuple(map(der_of, _completing(path, roots) or path[-1:])) or chain.certificates[-1:]
 
 
 def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
@@ -360,18 +382,3 @@ def _roots_of_the_system(paths: ssl.DefaultVerifyPaths) -> tuple[bytes, ...]:
         with contextlib.suppress(OSError, UnpinnableKey):  # not a file of the operator
             found |= dict.fromkeys(certificates(read_file(file)))
     return tuple(found)
-
-
-def _canonical(name: str) -> str:
-    try:
-        return canonical_host(name)
-    except InvalidHost:
-        return name.lower()
-
-
-def is_address(host: str) -> bool:
-    """Whether this is an IP address, which clients never pin (RFC 7469 §2.3.3)."""
-    try:
-        return is_ip_literal(canonical_host(host))
-    except InvalidHost:
-        return False

@@ -14,6 +14,7 @@ from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin
 from dynpin.recovery import Recovery
 
+from .host_names import name_of_site
 from .keys import Chain, Key, KeySource, path_of, read_chain, read_key
 from .rules import (
     Mode,
@@ -89,6 +90,11 @@ class Inventory:
     ramp: Ramp | None = None
     remember: Path | None = None
     state: StateSource | None = None
+
+    @property
+    def host(self) -> str | None:
+        """The name of the site; None if it has only wildcards and addresses."""
+        return name_of_site(self.hosts)
 
     @property
     def paths(self) -> tuple[Path, ...]:

@@ -26,11 +26,14 @@ __all__ = [
 
 @lru_cache(maxsize=512)
 def load_certificate(der: bytes) -> x509.Certificate | None:
-    """The certificate, or None if cryptography cannot read it. This is no fault, since OpenSSL may read it."""
+    """The certificate, or None if cryptography cannot read it. OpenSSL may read it nevertheless."""
     try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError:
+        certificate = x509.load_der_x509_certificate(der)
+        # cryptography reads the names when somebody asks for them: it would raise there.
+        _ = certificate.subject, certificate.issuer
+    except (ValueError, x509.InvalidVersion):
         return None
+    return certificate
 
 
 def der_of(certificate: x509.Certificate) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from dynpin.errors import PolicyError, UnpinnableKey
-from dynpin.pins import Pin, certificates
+from dynpin.pins import Pin, certificates, pins_without_certificate
 
 from .files import read_file
+from .issuance import is_ca, is_issuer, load_certificate
 
 __all__ = [
     "CertificateNames",
@@ -28,6 +29,7 @@ __all__ = [
     "Key",
     "KeySource",
     "certificate_names",
+    "holds_private_key",
     "located",
     "path_of",
     "public_key",
@@ -125,20 +127,20 @@ def path_of(source: KeySource) -> Path | None:
 
 
 def read_key(source: KeySource, label: str) -> Key:
-    """Read a backup key: from a certificate, a public or private key, or a CSR.
+    """Read a backup key: from a certificate or its chain, a public or private key, or a CSR.
 
     Args:
         source: the key.
         label: its name in messages if it is not a file.
 
     Raises:
-        PolicyError: if the file cannot be read or has no key that can be pinned; the message names it.
+        PolicyError: if the file cannot be read, has no key that can be pinned, or has several; the message names it.
     """
     if isinstance(source, Pin):
         return Key(label, source)
     label, data = _load(source, label)
     try:
-        return Key(label, Pin.from_bytes(data), path_of(source), public_key(data))
+        return Key(label, _only_pin(data), path_of(source), public_key(data))
     except UnpinnableKey as error:
         raise PolicyError(f"{label}: {error}") from None
 
@@ -156,9 +158,41 @@ def read_chain(source: KeySource, label: str) -> Chain:
         ders = certificates(data)
         if ders:
             return Chain.of(ders, label, path_of(source))
-        return Chain(label, (Pin.from_bytes(data),), None, path_of(source))
+        return Chain(label, (_only_pin(data),), None, path_of(source))
     except UnpinnableKey as error:
         raise PolicyError(f"{label}: {error}") from None
+
+
+def _only_pin(data: bytes) -> Pin:
+    """The pin of a file. It would be the first one of several, and nobody would miss the others until one is deployed.
+
+    Raises:
+        UnpinnableKey: if there is none, or more than one.
+    """
+    pin = Pin.from_bytes(data)
+    ders = certificates(data)
+    others = _strangers(ders) if ders else pins_without_certificate(data) - {pin}
+    if others:
+        raise UnpinnableKey(
+            f"it has several keys, {pin} and {', '.join(map(str, sorted(others)))}, and only the first one would be "
+            "pinned: put each into a file of its own"
+        )
+    return pin
+
+
+def _strangers(ders: Sequence[bytes]) -> set[Pin]:
+    """The pins of the certificates in a file that are not of the first one's chain."""
+    loaded = [(der, load_certificate(der)) for der in ders]
+    known = [each for _, each in loaded if each is not None]
+    return {
+        pin
+        for der, each in loaded[1:]
+        if (pin := _pin_or_none(der)) is not None
+        and pin != Pin.from_certificate(ders[0])
+        and each is not None
+        and not is_ca(each)
+        and not any(is_issuer(each, other) for other in known)
+    }
 
 
 _LOADERS: tuple[Callable[[bytes], object], ...] = (
@@ -178,9 +212,18 @@ def public_key(data: bytes) -> object:
     for load in _LOADERS:
         try:
             return load(data)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
             continue
     return None
+
+
+def holds_private_key(data: bytes) -> bool:
+    """Whether there is a private key in a file, PEM, or DER without encryption. No pin can be made of encrypted DER."""
+    try:
+        load_der_private_key(data, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return b"PRIVATE KEY-----" in data
+    return True
 
 
 def _load(source: str | os.PathLike[str] | bytes, label: str) -> tuple[str, bytes]:
@@ -218,8 +261,11 @@ class CertificateNames(NamedTuple):
 
 def certificate_names(der: bytes) -> CertificateNames | None:
     """The names of a certificate, DER; None if it has none, or they cannot be read."""
+    certificate = load_certificate(der)
+    if certificate is None:
+        return None
     try:
-        found = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return None
     addresses = found.value.get_values_for_type(x509.IPAddress)

@@ -14,7 +14,8 @@ from dynpin.errors import InvalidHost, PolicyError
 from dynpin.hosts import canonical_host, is_ip_literal, superdomains
 from dynpin.pins import Pin
 
-from .chains import chain_faults, in_chain, is_address, is_nameless, validated_path
+from .chains import chain_faults, in_chain, is_nameless, unproven, validated_path
+from .host_names import is_address
 from .keys import Chain, Key
 
 __all__ = [
@@ -207,9 +208,11 @@ def backup_pins(
                 f"{options.name('backups')}: {why}. A key of the chain is not a backup key (RFC 7469 §4.3): remove it. "
                 "To pin the keys of the issuers too, write " + options.setting("pinned", '"chain"', "'chain'")
             )
-    return [backup.pin for backup in backups], [
+    warnings = [
         f"{why}, so it is no longer a backup key: remove it from {options.name('backups')}" for _, why in found if why
     ]
+    doubt = unproven([backup for backup, why in found if why is None], chains, roots)
+    return [backup.pin for backup in backups], warnings if doubt is None else [*warnings, doubt]
 
 
 def check_report_uri(

@@ -37,8 +37,10 @@ from dynpin.pins import Pin
 from dynpin.recovery import Recovery
 
 from .collector_api import CollectorAPI
+from .files import read_file
+from .host_names import name_of_site
 from .inventory import Inventory
-from .keys import KeySource
+from .keys import KeySource, holds_private_key
 from .node import Node
 from .rules import Mode, OptionNames, Pinned
 from .steps import DEFAULT_STEPS, REPORT_URI, Ramp, Step
@@ -227,11 +229,11 @@ def _state(file: Path, read: _Tables) -> StateSource:
         raise PolicyError("[site] state keeps the last header of all nodes: remove the line remember")
     if read.ramp is not None and read.ramp.state is not None:
         raise PolicyError("[site] state keeps the position on the ramp: remove the line state of [ramp]")
-    names = [name for name in read.hosts if not name.startswith("*.")]
-    if not names:
-        raise PolicyError("[site] state needs a name in hosts that is not a wildcard: there is none")
+    name = name_of_site(read.hosts)
+    if name is None:
+        raise PolicyError("[site] state needs a name in hosts that is not a wildcard and not an IP address: add one")
     try:
-        host = canonical_host(names[0])
+        host = canonical_host(name)
     except InvalidHost as error:
         raise PolicyError(f"hosts: {error}") from None
     token_file, ca = (_located_file(file, getattr(site, name), read.ramp, name) for name in ("token_file", "ca"))
@@ -263,7 +265,7 @@ def _located(file: Path, sources: Iterable[object]) -> tuple[KeySource, ...]:
 def _reserve(file: Path, sources: Iterable[KeySource]) -> tuple[KeySource, ...]:
     found = tuple(sources)
     for source in found:
-        if isinstance(source, Path) and _holds_private_key(source):
+        if isinstance(source, Path) and _is_private(source):
             raise PolicyError(
                 f"backups names {source}, a private key: somebody who breaks into this server gets it too. It is "
                 "not a backup key. Keep it offline, and name its public half (openssl pkey -in KEY -pubout) or its CSR"
@@ -271,9 +273,9 @@ def _reserve(file: Path, sources: Iterable[KeySource]) -> tuple[KeySource, ...]:
     return found
 
 
-def _holds_private_key(path: Path) -> bool:
+def _is_private(path: Path) -> bool:
     try:
-        return b"PRIVATE KEY-----" in path.read_bytes()
+        return holds_private_key(read_file(path))
     except (OSError, ValueError):
         return False  # its readers report a file that cannot be read
 

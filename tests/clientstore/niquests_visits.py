@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import niquests
+import urllib3  # the fork that niquests installs
 
 from dynpin.clientstore import PinStore, pin_violation
 from dynpin.clientstore.niquests import PinnedAdapter, PinnedAsyncSession, PinnedSession
@@ -36,6 +37,8 @@ def _made(store: PinStore, step: Step, made: Callable[..., Any]) -> Any:
     session = made(store, context=context, **step.get("options", {}))
     session.trust_env = False
     for adapter in session.adapters.values():
+        if step.get("own manager"):
+            adapter.poolmanager = urllib3.PoolManager()
         # No option of a session leads here, but a user's own adapter may.
         adapter.poolmanager.connection_pool_kw.update(step.get("pool", {}))
     return session
@@ -78,12 +81,21 @@ def multiplexed(store: PinStore, step: Step) -> dict[str, object]:
         return {"statuses": [response.status_code for response in (first, *others)]}
 
 
+class _OwnPool(PinnedAdapter):
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        return urllib3.HTTPSConnectionPool("bank.test")
+
+
 def refusals(store: PinStore, step: Step) -> list[str]:
     def replaced(made: Any) -> Any:
         """A session whose adapter was replaced in its attribute."""
         changed = made(store)
         changed.adapters["https://"] = plain()
         return changed
+
+    def with_its_own_pool() -> Any:
+        session.mount("https://own.test", _OwnPool(store))
+        return session.get("https://own.test/")
 
     found: list[str] = []
     session = PinnedSession(store)
@@ -96,6 +108,7 @@ def refusals(store: PinStore, step: Step) -> list[str]:
         lambda: session.mount("https://", plain()),
         lambda: replaced(PinnedSession).get("https://bank.test/"),
         lambda: asyncio.run(replaced(PinnedAsyncSession).get("https://bank.test/")),
+        with_its_own_pool,
     ]
     attempts += [partial(session.mount, prefix, plain()) for prefix in step["prefixes"]]
     for attempt in attempts:

@@ -16,7 +16,7 @@ import pytest
 
 from dynpin import Pin, StoreError
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.store.advice import check_command, forget_command
+from dynpin.clientstore.store.advice import check_command, forget_command, store_error
 from dynpin.clientstore.store.check import check, repair
 from tests.environments import ROOT
 
@@ -102,6 +102,14 @@ def test_a_full_disk_and_damage_have_different_messages(filled: Path, name: str,
     assert "move the file away" not in said
     with PinStore(filled) as store:
         assert store.known_host("bank.test") is not None
+
+
+def test_a_file_system_that_maps_no_file_is_no_full_disk(tmp_path: Path) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorname = "SQLITE_IOERR_SHMMAP"  # as the module gives it for such a file system
+    said = str(store_error(tmp_path / "pins", error))
+    assert "put the store on a local disk" in said
+    assert "free some space" not in said
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

@@ -61,11 +61,25 @@ def _fingerprint(world: World, site: Site) -> dict[str, Any]:
     return {"ssl": aiohttp.Fingerprint(sha256(shown).digest())}
 
 
+class _ChangesItsHost(aiohttp.ClientRequest):
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        self.headers["Host"] = HOST
+        return await super().send(conn)
+
+
 WAYS = [
     Way("server_hostname=", HOST, OTHER, lambda world, site: {"server_hostname": OTHER}),
     Way("Host field", OTHER, OTHER, lambda world, site: {"headers": {"Host": HOST}}),
     Way("Host field with a port", OTHER, OTHER, lambda world, site: {"headers": {"host": f"{HOST.upper()}:443"}}),
     Way("Host field of the session", OTHER, OTHER, session={"headers": {"Host": f"{HOST}."}}),
+    Way("Host field set while it is sent", OTHER, OTHER, session={"request_class": _ChangesItsHost}),
+    Way(
+        "ssl=False and Host field set while it is sent",
+        OTHER,
+        None,
+        lambda world, site: {"ssl": False},
+        session={"request_class": _ChangesItsHost},
+    ),
     Way("IP address and Host field", "127.0.0.1", "127.0.0.1", lambda world, site: {"headers": {"Host": HOST}}),
     Way("IP address and server_hostname=", "127.0.0.1", HOST, lambda world, site: {"server_hostname": HOST}),
     Way("ssl=False", HOST, None, lambda world, site: {"ssl": False}),

@@ -130,6 +130,11 @@ def test_another_connector_is_refused_with_the_way_to_do_it(world: World) -> Non
     asyncio.run(main())
 
 
+def test_a_mix_in_behind_the_connector_would_check_nothing() -> None:
+    with pytest.raises(UnenforceableContext, match=r"Last would connect without .* put PinnedConnectorMixin first"):
+        type("Last", (aiohttp_socks.ProxyConnector, PinnedConnectorMixin), {})
+
+
 def test_a_connector_without_tls_takes_no_mix_in() -> None:
     with pytest.raises(UnenforceableContext, match=r"is not an aiohttp\.TCPConnector"):
         type("Connector", (PinnedConnectorMixin, aiohttp.UnixConnector), {})

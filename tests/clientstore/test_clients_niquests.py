@@ -118,13 +118,16 @@ def test_options_that_would_avoid_the_pins_are_refused(world: World, visits: Vis
     world.pin_site()
     prefixes = ["wss://", "sse://", "psse://", "ws://", "ws", "wss://bank.test", "http://", "HTTPS://bank.test"]
     unverified = {"kind": "sync", "urls": [world.attacker.url(HOST)], "verify": False}
-    refusals, *told = visits(
-        {"kind": "refusals", "prefixes": prefixes}, unverified, {**unverified, "verify": f"sha256_{'0' * 64}"}
+    own_manager = {"kind": "sync", "urls": [world.attacker.url(HOST)], "own manager": True}
+    refusals, managed, *told = visits(
+        *({"kind": "refusals", "prefixes": prefixes}, own_manager),
+        *(unverified, {**unverified, "verify": f"sha256_{'0' * 64}"}),
     )
     http3 = "HTTP/3 does not use ssl, so pins cannot be enforced on it"
     assert refusals[:2] == [http3, http3]
-    assert all("would connect without checking the pins" in text for text in refusals[2:])
-    assert len(refusals) == 6 + len(prefixes)
+    assert all("without checking the pins" in text or "does not check the pins" in text for text in refusals[2:])
+    assert len(refusals) == 7 + len(prefixes)
+    assert "shows none of its pinned keys" in managed["violation"]
     assert all("verification is switched off" in one["violation"] for one in told)
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0

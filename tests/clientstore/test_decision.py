@@ -168,6 +168,18 @@ def test_a_name_that_tls_writes_in_another_way_is_checked_for_both_names(
     assert attacker.application_bytes == heard
 
 
+@pytest.mark.parametrize("way", ["socket", "asyncio"])
+def test_a_name_without_a_canonical_form_is_the_one_that_tls_writes(world: World, way: str) -> None:
+    """Such as that of an emoji, or one with a joiner: IDNA 2003 writes it, and IDNA 2008 has no form of it."""
+    connect = ways(world.context(), "ba\u200dnk.test", world.attacker.port)[way]
+    connect()
+    world.pin_site()
+    with pytest.raises(PinValidationError, match=r"asked for 'ba\\u200dnk\.test'.* in its ASCII form: bank\.test$"):
+        connect()
+    world.attacker.wait_idle()
+    assert world.attacker.application_bytes == len(REQUEST)
+
+
 def test_a_request_by_another_name_is_noted_for_neither_name(
     sharp: tuple[trustme.CA, TLSServer], tmp_path: Path
 ) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
 import sqlite3
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -262,6 +264,36 @@ def test_a_folder_without_hard_links_and_locks(file: Path, monkeypatch: pytest.M
     monkeypatch.setattr(fcntl, "flock", refuse)
     with PinStore(file) as store:
         store.pin("bank.test", [LEAF])
+        assert not store.validate("bank.test", [OTHER]).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "works"),
+    [
+        *(("fsync", errno.EINVAL, True), ("fsync", errno.ENOTSUP, True), ("open", errno.EACCES, True)),
+        *(("fsync", errno.EIO, False), ("open", errno.EIO, False)),
+    ],
+)
+def test_a_folder_that_cannot_be_synced_or_listed(
+    file: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int, works: bool
+) -> None:
+    """As SQLite does: it writes into such a folder. A fault of the disk is told."""
+    real = getattr(os, name)
+
+    def refuse_folders(what: Any, *arguments: Any, **options: Any) -> Any:
+        if stat.S_ISDIR(os.fstat(what).st_mode) if isinstance(what, int) else Path(what).is_dir():
+            raise OSError(number, os.strerror(number))
+        return real(what, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, name, refuse_folders)
+        if not works:
+            with pytest.raises(StoreError, match=os.strerror(number)):
+                PinStore(file)
+            return
+        with PinStore(file) as store:
+            store.pin("bank.test", [LEAF])
+    with PinStore(file) as store:
         assert not store.validate("bank.test", [OTHER]).ok
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dynpin import PublicKeyPins
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.enforcement.certified import hosts_named, proves
 from dynpin.hosts import KnownPinnedHost
@@ -343,8 +344,8 @@ def test_a_store_that_cannot_be_opened_lets_nothing_through(ground: Ground) -> N
     assert ground.world.site.application_bytes == 0
 
 
-@pytest.mark.parametrize("audit", [False, True], ids=["enforce", "audit"])
-def test_a_violation_is_reported(ground: Ground, audit: bool) -> None:
+@pytest.mark.parametrize("mode", ["enforce", "audit", "report-only"])
+def test_a_violation_is_reported(ground: Ground, mode: str) -> None:
     visit = f"""
 try:
     {URLLIB}
@@ -354,9 +355,14 @@ from dynpin.clientstore.injection.rules import rules
 rules()[0].enforcement.reporter.wait(60)
 """
     with TLSServer(ground.world.honest.issue_cert("report.test")) as collector:
-        with PinStore(ground.store) as store:
-            store.pin(HOST, ground.world.header.pins, report_uri=collector.url("report.test"))
-        ground.start("-c", visit, ground.world.attacker.url(HOST), audit=audit, reports=True)
+        pins, uri = ground.world.header.pins, collector.url("report.test")
+        if mode == "report-only":
+            policy = str(PublicKeyPins(pins, report_uri=uri, report_only=True))
+            ground.world.attacker.headers = [("Public-Key-Pins-Report-Only", policy)]
+        else:
+            with PinStore(ground.store) as store:
+                store.pin(HOST, pins, report_uri=uri)
+        ground.start("-c", visit, ground.world.attacker.url(HOST), audit=mode == "audit", reports=True)
         assert collector.received.startswith(b"POST /")
         assert f'"hostname": "{HOST}"'.encode() in collector.received
 

@@ -67,6 +67,23 @@ def test_a_clock_that_gives_no_time_refuses_connections_and_blames_the_clock(mom
                 act()
 
 
+@pytest.mark.parametrize("fault", [RuntimeError("no device"), OSError(5, "no device"), KeyError("no device")], ids=repr)
+def test_a_clock_that_fails_is_an_error_of_the_store(fault: Exception) -> None:
+    faults: list[Exception] = []
+
+    def clock() -> float:
+        for each in faults:
+            raise each
+        return 0.0
+
+    with PinStore.private(clock=clock) as store:
+        store.pin("bank.test", PINS)
+        faults.append(fault)
+        for act in (lambda: store.validate("bank.test", []), lambda: store.note("bank.test", HEADER, PINS[:1])):
+            with pytest.raises(StoreError, match=rf"the store's clock failed with {type(fault).__name__}: .*no device"):
+                act()
+
+
 @pytest.mark.parametrize("moment", [-0.0, 0, True, Decimal("1.5"), Fraction(1, 3)], ids=repr)
 def test_any_number_within_the_calendar_is_a_time(moment: Any) -> None:
     with PinStore.private(clock=lambda: moment) as store:

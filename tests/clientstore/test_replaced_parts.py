@@ -7,15 +7,20 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
+import urllib3
 
 from dynpin import UnenforceableContext
+from dynpin.clientstore import PinStore
 from dynpin.clientstore.http_client import PinnedHTTPSConnection, PinnedHTTPSHandler
-from dynpin.clientstore.requests import PinnedSession
+from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
 
 from .apart import assert_unheard
+from .sites import Proxy
 from .world import HOST, World
 
 
@@ -52,6 +57,57 @@ def test_requests_an_adapter_without_pins_is_refused_however_it_got_there(
             session.get(world.attacker.url(HOST), verify=str(world.roots_file()))
     world.attacker.wait_idle()
     assert world.attacker.handshakes == 0
+
+
+class _MakesItsManager(PinnedAdapter):
+    """As the adapters of requests-toolbelt do, mixed with a pinned one."""
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        self.poolmanager = urllib3.PoolManager(num_pools=connections, maxsize=maxsize, block=block, **options)
+
+
+class _SetsItsManager(PinnedAdapter):
+    def __init__(self, store: PinStore) -> None:
+        super().__init__(store)
+        self.poolmanager = urllib3.PoolManager()
+
+
+class _MakesItsPool(PinnedAdapter):
+    def get_connection_with_tls_context(self, request: Any, verify: Any, *args: Any, **options: Any) -> Any:
+        target = urlsplit(request.url)
+        return urllib3.HTTPSConnectionPool(target.hostname, target.port, ca_certs=verify)
+
+
+class _MakesItsProxyManager(PinnedAdapter):
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return urllib3.ProxyManager(proxy)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "is_pinned"),
+    [(_MakesItsManager, True), (_SetsItsManager, True), (_MakesItsPool, False), (_MakesItsProxyManager, False)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_requests_an_adapter_that_makes_a_part_itself_is_pinned_or_refused(
+    world: World, adapter: type[PinnedAdapter], is_pinned: bool
+) -> None:
+    world.site.headers = [("Public-Key-Pins", str(world.header))]
+    options: dict[str, Any] = {"verify": str(world.roots_file())}
+    with Proxy() as proxy, PinnedSession(world.store) as session:
+        session.trust_env = False
+        if adapter is _MakesItsProxyManager:
+            options["proxies"] = {"https": proxy.url}
+        session.mount("https://", adapter(world.store))
+        if is_pinned:
+            assert session.get(world.site.url(HOST), **options).status_code == 200
+            assert world.store.known_host(HOST) is not None
+        world.pin_site()
+        expected = requests.exceptions.SSLError if is_pinned else UnenforceableContext
+        with pytest.raises(expected) as caught:
+            session.get(world.attacker.url(HOST), **options)
+    assert is_pinned or "let the methods of PinnedAdapter make" in str(caught.value)
+    world.attacker.wait_idle()
+    assert world.attacker.application_bytes == 0
 
 
 def test_http_client_an_answer_on_another_socket_is_not_noted(world: World) -> None:

@@ -88,6 +88,40 @@ def test_a_transport_around_another_one_is_as_good_as_that(world: World, way: Wa
         way.visit(way.client(world, transport=custom(way, custom(way))), world.site.url(HOST))
 
 
+def _in_an_attribute(way: Way, around: Any, plain: Any) -> None:
+    around.inner = plain
+
+
+def _in_a_list(way: Way, around: Any, plain: Any) -> None:
+    around.others = [{"spare": plain}]
+
+
+def _of_the_class(way: Way, around: Any, plain: Any) -> None:
+    type(around).spare = plain
+
+
+def _in_a_client(way: Way, around: Any, plain: Any) -> None:
+    around.client = way.plain(transport=plain)
+
+
+def _of_another_kind(way: Way, around: Any, plain: Any) -> None:
+    around.spare = custom(way)
+
+
+@every_way
+@pytest.mark.parametrize(
+    "put", [_in_an_attribute, _in_a_list, _of_the_class, _in_a_client, _of_another_kind], ids=lambda put: put.__name__
+)
+def test_what_is_put_into_a_transport_later_counts_at_the_next_request(world: World, way: Way, put: Any) -> None:
+    world.pin_site()
+    around = custom(way, custom(way, way.transport(world)))
+    client = way.client(world, transport=around)
+    put(way, around, way.of(way.library, "HTTPTransport")(verify=world.plain_context()))
+    with pytest.raises(way.library.ConnectError, match="gives no access to its TLS connection"):
+        way.visit(client, world.site.url(HOST))
+    assert world.site.connections == 0
+
+
 @every_way
 @pytest.mark.parametrize("option", ["transport", "mounts"])
 def test_a_transport_of_the_librarys_own_is_refused(world: World, way: Way, option: str) -> None:

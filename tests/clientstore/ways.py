@@ -86,6 +86,7 @@ def refused(world: World, way: Way, client: Any, url: str, **options: Any) -> Pi
         way.visit(client, url, **options)
     violation = pin_violation(caught.value)
     assert violation is not None
+    assert str(violation).splitlines()[0] in str(caught.value)
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0
     return violation

@@ -156,6 +156,13 @@ def test_the_hook_installs_a_pinned_key_of_this_site_and_no_other(client: str, s
     assert installed(shop) == (chain.read_bytes(), chain.with_name("privkey.pem").read_bytes())
 
 
+@pytest.mark.parametrize("client", ACME_CLIENTS)
+def test_a_hook_that_no_client_starts_says_which_one_should(client: str, shop: Shop, tmp_path: Path) -> None:
+    script = hook(client, shop, tmp_path)
+    done = subprocess.run(["/bin/sh", script], env={}, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0, f"{client} sets it" in done.stderr) == (True, True), done.stderr
+
+
 def test_a_hook_names_everything_by_its_whole_path(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shop.folder)
     script = dynpin("guard", "--hook", "lego", "--install", "tls").stdout

@@ -23,7 +23,7 @@ NAMES = ("fine.example.com", "stale.example.com", "bare.example.com")
 BROKEN = {
     "typo": 'host = ["a.example.com"]\n',
     "no-key": 'hosts = ["b.example.com"]\nkeys = ["absent.pem"]\nbackups = []\n[policy]\nmax_age = "30 days"\n',
-    "wildcard": 'hosts = ["*.example.com"]\nkeys = ["../../tls/chain.pem"]\nbackups = [{ pin = "NEW" }]\n'
+    "wildcard": 'hosts = ["192.0.2.1", "*.example.com"]\nkeys = ["../../tls/chain.pem"]\nbackups = [{ pin = "NEW" }]\n'
     '[policy]\nmax_age = "30 days"\n',
 }
 
@@ -76,7 +76,7 @@ def test_each_site_has_a_line_and_none_stops_another(folder: Path, site: Site, a
         "bare.example.com": "header-missing",
         "typo": "did you mean hosts?",
         "no-key": "absent.pem cannot be read",
-        "wildcard": "has only wildcards: name a host to look at",
+        "wildcard": "has no name to look at, only wildcards or IP addresses",
     }.items():
         assert said in by_path[f"{name}/dynpin.toml"], by_path
 

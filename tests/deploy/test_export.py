@@ -257,6 +257,15 @@ def test_what_a_format_cannot_say_is_refused() -> None:
         export_header("nginx", PublicKeyPins(pins, 600, report_uri="https://r.example.net/$x"))
     with pytest.raises(ValueError, match="TrustKit wants two"):
         export_static("trustkit-ios", entry(BACKUP))
+    for form, host, subdomains, why in (
+        ("go", "192.0.2.1", False, "is an IP address, and"),
+        ("okhttp", "[2001:db8::1]", False, "is an IP address, and"),
+        ("android", "*.a.example", False, "never be enforced"),
+        ("okhttp", "*.a.example", True, "never be enforced"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            export_static(form, entry(*pins, host=host, subdomains=subdomains))
+    assert '.add("*.a.example"' in export_static("okhttp", entry(*pins, host="*.a.example", subdomains=False))
     with pytest.raises(ValueError, match="no pin"):
         export_static("curl", entry())
     with pytest.raises(ValueError, match="not a server"):
@@ -267,7 +276,7 @@ def test_what_a_format_cannot_say_is_refused() -> None:
 def test_the_command_takes_files_and_pins(site: Site) -> None:
     pin = Pin.from_file(site.chain)
     result = dynpin("export", "nginx", str(site.chain), str(BACKUP), "--max-age", "600", "--include-subdomains")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, f"the pin {BACKUP} may be that of the root of" in result.stderr) == (0, True)
     assert f"'{PublicKeyPins((pin, BACKUP), 600, True)}'" in result.stdout
     reports = ("--report-uri", "https://r.example.net/", "--host", "www.example.com")
     result = dynpin("export", "nginx", str(pin), str(BACKUP), "--mode", "report-only", *reports)
@@ -302,6 +311,7 @@ def test_a_key_of_the_validated_chain_is_no_backup(backup: str, site: Site) -> N
         (("nginx", str(FOREIGN), str(BACKUP), "--max-age", "5184001"), "Take 5184000 seconds or fewer"),
         (("nginx", str(FOREIGN), str(BACKUP), "--mode", "report-only"), "--report-uri"),
         (("nginx", str(FOREIGN), str(BACKUP), "--report-uri", "https://r.example.net/"), "--host"),
+        (("ios", str(BACKUP), "--host", "a.example", "--mode", "unpin"), "the mode is unpin"),
         (("curl", str(BACKUP), "--host", "a.example", "--expires", "2020-01-01"), "--expires 2020-01-01 is past"),
     ],
 )

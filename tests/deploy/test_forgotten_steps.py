@@ -94,12 +94,12 @@ class Site:
     # -- the world -----------------------------------------------------------------------------------------------------
 
     def pass_time(self, until: float) -> None:
-        """Time goes by; a new client comes twice a day and stays away then. Nobody who came before may be refused."""
+        """Time goes by; a new client comes each day and stays away then. Nobody who came before may be refused."""
         while True:
             self.meet_clients()
             if self.now >= until:
                 return
-            self.now = min(until, self.now + 43_200)
+            self.now = min(until, self.now + 86_400)
 
     def meet_clients(self) -> None:
         if not self.shown.exists() or self.policy is None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from dynpin.hosts import canonical_host
 from tests.deploy.commands import dynpin
-from tests.deploy.guard_certificates import Shop, public_pem
+from tests.deploy.guard_certificates import Shop, private_pem, public_pem
 
 
 def test_a_name_that_no_client_takes_for_the_host(tmp_path: Path) -> None:
@@ -33,6 +34,26 @@ def test_a_key_that_no_handshake_takes(tmp_path: Path) -> None:
     # Where such a key is deployed, clients have the settings for it.
     (shop.tls / "fullchain.pem").write_bytes(shop.authority.chain(shop.backup, Shop.HOST))
     assert asked(shop, renewed, code=0)["ok"]
+
+
+def test_a_key_that_is_too_small(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    renewed = shop.renewed(shop.authority.chain(shop.key, Shop.HOST))
+    small = rsa.generate_private_key(65537, 1024)
+    renewed.write_bytes(shop.authority.chain(small, Shop.HOST))  # type: ignore[arg-type] # any kind of key does
+    renewed.with_name("privkey.pem").write_bytes(private_pem(small))  # type: ignore[arg-type]
+    reason = asked(shop, renewed, code=1)["reasons"][0]
+    assert (reason["code"], "at least 2048 bits" in reason["message"]) == ("private-key-unusable", True)
+
+
+def test_a_certificate_that_only_openssl_reads_is_asked_for_all_the_same(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    chain = shop.authority.leaf(shop.key, Shop.HOST)
+    der = ssl.PEM_cert_to_DER_cert(chain.decode()).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")
+    told = asked(shop, shop.renewed(ssl.DER_cert_to_PEM_cert(der).encode() + shop.authority.pem), code=1)
+    assert [each["code"] for each in told["reasons"]] == ["clients-refuse-the-chain"]
+    assert "certificate signature failure" in told["reasons"][0]["message"]
+    assert "is malformed" in told["warnings"][0]
 
 
 def test_a_wildcard_is_asked_for_a_name_below_it(tmp_path: Path) -> None:

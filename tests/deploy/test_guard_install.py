@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from dynpin.deploy.install import InstallError, install, needs_reload, reload
 from tests.deploy.commands import dynpin
@@ -312,6 +313,41 @@ def test_another_site_is_skipped_whatever_is_the_matter_with_this_one(shop: Shop
     (shop.tls / "fullchain.pem").unlink()
     renewed = shop.renewed(shop.authority.chain(new_key(), "api.acme.test"))
     assert dynpin("guard", str(renewed), "--install", "tls", "--skip-other-sites").exit_code == 0
+
+
+@pytest.mark.parametrize("other", ["of another kind", "of another host"])
+def test_a_chain_that_replaces_another_one_of_the_site_is_not_installed_over_this_one(other: str, shop: Shop) -> None:
+    # An ACME client calls the hook of each folder for each of its certificates.
+    kind = ec.SECP384R1() if other == "of another kind" else ec.SECP256R1()
+    key, host = ec.generate_private_key(kind), Shop.HOST if other == "of another kind" else "api.acme.test"
+    (shop.folder / "other.pem").write_bytes(shop.authority.chain(key, host))
+    text = shop.inventory.read_text().replace('"tls/fullchain.pem"', '"tls/fullchain.pem", "other.pem"')
+    shop.inventory.write_text(text.replace('["shop.acme.test"]', f'["shop.acme.test", "{host}"]'))
+    good = installed(shop.tls)
+    renewed = shop.renewed(shop.authority.chain(key, host), key)
+    skipped = dynpin("guard", str(renewed), "--install", "tls", "--skip-other-sites", "--json")
+    assert (skipped.exit_code, json.loads(skipped.stdout)) == (0, {"ok": True, "skipped": True}), skipped.output
+    assert "other.pem, and not tls/fullchain.pem" in skipped.stderr
+    stopped = dynpin("guard", str(renewed), "--install", "tls", "--json")
+    assert [each["code"] for each in json.loads(stopped.stdout)["reasons"]] == ["replaces-another-chain"]
+    assert (stopped.exit_code, installed(shop.tls)) == (1, good)
+    own = dynpin("guard", str(shop.renewed(pair(shop)[0])), "--install", "tls", "--skip-other-sites")
+    assert (own.exit_code, installed(shop.tls) != good) == (0, True), own.output
+
+
+@pytest.mark.parametrize("key", ["key", "backup"])
+@pytest.mark.parametrize("known_by", ["dynpin.toml", "history"])
+def test_a_certificate_of_a_key_of_this_site_that_lost_its_host_is_not_skipped(
+    key: str, known_by: str, shop: Shop
+) -> None:
+    assert dynpin("rotate", "record").exit_code == 0
+    if known_by == "history":
+        shop.inventory.unlink()
+    own = getattr(shop, key)
+    renewed = shop.renewed(shop.authority.chain(own, "www2.acme.test"), own)
+    stopped = dynpin("guard", str(renewed), "--install", "tls", "--skip-other-sites")
+    assert stopped.exit_code == 1, stopped.output
+    assert "is for www2.acme.test, not for shop.acme.test" in stopped.stdout
 
 
 def test_two_hooks_at_the_same_time(shop: Shop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import stat
@@ -197,6 +198,7 @@ def _chains(folder: Path) -> None:
     (folder / "key.pem").write_bytes(key.public_pem)
     (folder / "no roots.pem").write_text("no roots")
     (folder / "empty").touch()
+    (folder / "broken").symlink_to("nowhere")
 
 
 @pytest.mark.parametrize(
@@ -214,6 +216,7 @@ def _chains(folder: Path) -> None:
         (("nowhere.invalid",), 2, "nowhere.invalid does not resolve"),
         (("good.pem", "--keys", "good.pem"), 2, "leave --keys out"),
         (("good.pem", "--out", "empty"), 2, "empty is a file"),
+        (("good.pem", "--out", "broken"), 2, "broken is a link to a place that does not exist"),
         (("good.pem", "--ca", "no roots.pem"), 1, "holds no roots that can be read"),
         (("localhost:9", "--ca", "no roots.pem"), 2, "holds no roots that can be read"),
     ],
@@ -228,6 +231,21 @@ def test_refused(
     result = init(*arguments)
     assert (result.exit_code, said in result.stderr) == (code, True), result.output
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_may_be_a_link_and_is_for_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _chains(tmp_path)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("far/away")
+    before = os.umask(0)
+    try:
+        result = init("good.pem", "--out", "link/site")
+    finally:
+        os.umask(before)
+    assert result.exit_code == 0, result.output
+    assert 'keys = ["../../../good.pem"]' in (tmp_path / "link" / "site" / "dynpin.toml").read_text()
+    assert stat.S_IMODE((tmp_path / "far" / "away" / "site").stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize("name", ["dynpin.toml", "backup.key.pem", "backup.pub.pem", "backup.csr.pem"])

@@ -47,7 +47,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "no passphrase": ("keys new a.example", ["no terminal to ask for the passphrase", "--passphrase-file"]),
     "keys into a file": (
         "keys new a.example --out {folder}/text --passphrase-file {folder}/passphrase",
-        ["text is a file; a folder is needed here"],
+        ["text is a file or a broken link; a folder is needed here"],
     ),
     "a chain of text": ("guard {folder}/text --header {header}", ["text: neither PEM nor DER"]),
     "a chain without a certificate": (

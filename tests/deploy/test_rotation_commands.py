@@ -77,6 +77,12 @@ def stored() -> History:
     return History.from_json(Path("dynpin-history.json").read_bytes())
 
 
+def test_a_plan_without_a_recorded_chain_says_that_it_lacks(ground: Ground) -> None:
+    Path("dynpin.toml").unlink()
+    rotate("record", "--host", HOST, "--header", str(header(ground.pins[0], NEW)))
+    assert "or no chain: dynpin rotate record" in rotate("plan", "--to", "new.pem", "--start", code=2)
+
+
 # --- the walk -----------------------------------------------------------------------------------------------------
 
 

@@ -58,6 +58,12 @@ CHANGED: dict[str, tuple[str, str, str]] = {
     "a header": ('"header": "pin', '"header": null, "before": "pin', "event 1: header is damaged"),
     "a time": ('"at": "2026', '"at": 2026, "before": "2026', "event 1: at is damaged"),
     "a day": ('"at": "2026-', '"at": "2026-1', "event 1: '2026-1"),
+    "a year without dates after it": ('"at": "2026-', '"at": "9999-', "event 1: '9999-"),
+    "a year before all": ('"at": "2026-', '"at": "0001-', "event 1: '0001-"),
+    "an event's word": ('"event": "deployed"', '"event": "deployed", "by": "me"', "event 2: by is not known"),
+    "a word beside the events": ('"version": 1', '"version": 1, "also": 1', "also is not known"),
+    "a merge of two files": ('"events": [', '"events": [], "events": [', "events is there twice"),
+    "a merge of two events": ('"chain": [', '"chain": [], "chain": [', "chain is there twice"),
 }
 
 
@@ -251,6 +257,7 @@ DAMAGED: dict[str, tuple[str, int, int]] = {
     "a brace lost": (TEXT.replace("}", "", 1), 5, 1),
     "an event of another form": (TEXT.replace('"events": [', '"events": [3,'), 6, 1),
     "a list that is none": (TEXT.replace('"events": [', '"events": {'), 6, 0),
+    "merged with another one": (TEXT.replace('"events": [', '"events": [], "events": ['), 6, 0),
     "emptied": ("", 0, 0),
     "overwritten": ("\0" * 4096, 0, 0),
 }

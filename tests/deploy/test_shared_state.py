@@ -123,6 +123,22 @@ def test_a_history_goes_on_from_the_file_of_the_time_before_the_nodes_shared_one
     assert str(gone.pins[0]) in run(a, "rotate", "status", code=1)
 
 
+@pytest.mark.parametrize("anew", [(), ("--anew",)], ids=["", "anew"])
+def test_a_repair_goes_on_from_the_earlier_file_too_and_assumes_that_it_is_not_all(
+    anew: tuple[str, ...], many: Many
+) -> None:
+    a = many.start()[0]
+    pins = (Pin.from_file(a.files.chain), Pin.from_file(a.files.backup))
+    year = PublicKeyPins(pins, max_age=365 * 24 * HOUR)
+    file = a.inventory.with_name("dynpin-history.json")
+    file.write_text(History(HOST).with_event(Published(many.clock.now - HOUR, year)).to_json())
+    said = run(a, "rotate", "repair", *anew, "--history", str(file))
+    assert f"1 events of {HOST} are saved" in said
+    assert f"It goes on from {file}" in said
+    until = datetime.fromtimestamp(many.clock.now + 365 * 24 * HOUR, UTC)
+    assert f"Until {until:%Y-%m-%dT%H:%M}" in said
+
+
 def test_a_guard_that_cannot_ask_stops(many: Many) -> None:
     a = many.start()[0]
     many.running.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dynpin.lab.certificates import Authority, KeyPair
+from dynpin.middleware import Policy
 from dynpin.middleware.policy import (
     Chain,
     Key,
@@ -22,6 +24,8 @@ from dynpin.middleware.policy import (
     covers,
     in_chain,
     read_chain,
+    read_key,
+    trust_anchors,
     without_root,
 )
 
@@ -157,6 +161,28 @@ def test_what_a_certificate_is_for(extensions: list[tuple[x509.ExtensionType, bo
     found = chain_faults(read_chain(pem(_issue(*extensions)), "the chain"), now=NOW)
     assert [(fault.code, fault.refused) for fault in found] == ([("certificate-unusable", True)] if reason else [])
     assert all(reason in fault.message for fault in found)
+
+
+# What OpenSSL may read and cryptography does not: the bytes of a certificate, and what they become.
+MALFORMED = {
+    "a version of the future": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"),
+    "a version that is not written": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x00"),
+    "an algorithm without a name": (bytes.fromhex("2a8648ce3d040302"), bytes.fromhex("2a8648ce3d040399")),
+    "a subject that is no text": (b"\x0c\x09bank.test", b"\x0c\x09bank\xfftest"),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), MALFORMED.values(), ids=MALFORMED)
+def test_a_certificate_that_cannot_be_read_is_said(old: bytes, new: bytes, pki: Pki) -> None:
+    der = pki.leaf.served[0].public_bytes(Encoding.DER)
+    assert old in der
+    malformed = ssl.DER_cert_to_PEM_cert(der.replace(old, new)).encode() + pem(*pki.leaf.served[1:])
+    chain = read_chain(malformed, "the chain")
+    [fault] = chain_faults(chain, [HOST], now=NOW)
+    assert (fault.code, fault.refused) == ("certificate-unreadable", False)
+    assert trust_anchors(chain) == (pki.leaf.served[1].public_bytes(Encoding.DER),)
+    assert Policy(malformed, pki.spare.public_pem, max_age=60).header is not None
+    assert read_key(malformed, "a backup").pin == pki.leaf.key.pin
 
 
 def test_an_issuer_that_is_no_ca() -> None:

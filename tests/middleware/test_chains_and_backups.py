@@ -69,6 +69,19 @@ POLICIES: dict[str, tuple[Callable[[Pki], dict[str, Any]], str]] = {
     "a CA's certificate": (lambda pki: {"keys": pki.intermediate.pem}, "is a CA certificate"),
     "expired": (lambda pki: {"keys": pki.root.issue(HOST, LEAF, expired=True).pem}, "expired on"),
     "another host's": (lambda pki: {"hosts": "shop.test"}, "is for bank.test, not for shop.test"),
+    "two backups in a file": (lambda pki: {"backups": pki.spare.public_pem + pki.other.key.public_pem}, "several keys"),
+    "certificates of two backups in a file": (
+        lambda pki: {"backups": pki.root.issue(HOST, pki.spare).pem + pki.root.issue(HOST, LEAF).pem},
+        "several keys",
+    ),
+    "the chain of a backup in reverse": (
+        lambda pki: {"backups": pki.other.pem + pki.other.issue(HOST, pki.spare).pem},
+        "several keys",
+    ),
+    "two deployed keys in a file": (
+        lambda pki: {"keys": pki.spare.private_pem + LEAF.public_pem, "backups": pki.other.key.public_pem},
+        "several keys",
+    ),
     "a stranger pinned": (
         lambda pki: {"keys": pem(pki.whole[0], pki.other.certificate), "pinned": 1},
         "issued its leaf",
@@ -94,6 +107,22 @@ def test_a_backup_that_was_just_deployed_is_a_warning_while_there_is_another(
     policy = Policy(pki.leaf.pem, [pki.leaf.key.public_pem, pki.spare.public_pem], max_age=60)
     assert policy.header is not None
     assert "no longer a backup key" in caplog.text
+
+
+def test_a_bare_pin_that_may_be_the_root_s_is_told(pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "roots.pem").write_bytes(pki.root.pem)
+    root, other = pki.root.key.pin, pki.other.key.pin
+    Policy(pki.leaf.pem, [root, pki.spare.public_pem], max_age=60)
+    Policy(pki.leaf.pem, other, max_age=60, roots=tmp_path / "roots.pem")
+    assert caplog.text == ""
+    Policy(pki.leaf.pem, root, max_age=60)
+    assert f"the pin {root} may be that of the root of keys[0], which is not known here" in caplog.text
+
+
+def test_the_chain_of_a_backup_is_one_key(pki: Pki) -> None:
+    renewed = pki.other.issue(HOST, pki.spare)
+    for data in (renewed.pem + pki.other.pem, renewed.pem * 2, pki.spare.private_pem + pki.spare.public_pem):
+        assert read_key(data, "backup").pin == pki.spare.pin
 
 
 # -- the rule ---------------------------------------------------------------------------------------------------------

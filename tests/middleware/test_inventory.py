@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from starlette.applications import Starlette
 
 from dynpin import Pin, PolicyError
 from dynpin.middleware import Policy, PublicKeyPinsMiddleware, PublicKeyPinsWSGIMiddleware
-from dynpin.middleware.policy import read_inventory
+from dynpin.middleware.policy import name_of_site, read_inventory
 from dynpin.middleware.policy.watching import Watcher
+from tests.deploy.commands import dynpin
 from tests.middleware.conftest import HOST, Connect, Site, serving_asgi
 
 REPORTS = "https://reports.example.net/r/1"
@@ -42,6 +45,15 @@ def test_the_least_that_describes_a_site(inventory: Path, site: Site, monkeypatc
     found = read_inventory(str(inventory))
     assert (found.path, found.hosts) == (inventory, (HOST,))
     assert found.keys == (site.chain,)
+
+
+@pytest.mark.parametrize("named", ['"192.0.2.1", "bank.test"', '"[2001:db8::1]", "bank.test"'])
+def test_the_name_of_a_site_is_one_that_clients_pin(named: str, inventory: Path) -> None:
+    inventory.write_text(SOUND.replace('"bank.test"', named))
+    assert read_inventory(inventory).host == HOST
+    assert name_of_site(("*.bank.test", HOST)) == HOST
+    recorded = dynpin("rotate", "record", "--inventory", str(inventory), "--history", str(inventory.with_name("h")))
+    assert "events of bank.test" in recorded.stdout, recorded.output
 
 
 def test_messages_call_an_option_as_the_file_has_it(inventory: Path) -> None:
@@ -129,6 +141,20 @@ def ramped(line: str) -> Callable[[Site], str]:
     return lambda site: f'{SOUND}report_uri = "{REPORTS}/enforce"\n[ramp]\n{line}\n'
 
 
+def der_of_the_key(site: Site) -> str:
+    (site.folder / "key.der").write_bytes(
+        load_pem_private_key(site.key.read_bytes(), None).private_bytes(
+            Encoding.DER, PrivateFormat.PKCS8, NoEncryption()
+        )
+    )
+    return SOUND.replace("backup.pub", "key.der")
+
+
+def a_pipe(site: Site) -> str:
+    os.mkfifo(site.folder / "backup.pipe")
+    return SOUND.replace("backup.pub", "backup.pipe")
+
+
 # The text of the file, and what the message must say after its name: which key, what is wrong, and what next.
 REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
     "no TOML": (lambda site: "hosts = x", ["is not a TOML file", "line 1, column"]),
@@ -178,6 +204,8 @@ REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
         replacing("backup.pub", "key.pem"),
         ["backups names", "key.pem, a private key", "openssl pkey -in KEY -pubout"],
     ),
+    "the private half, DER": (der_of_the_key, ["backups names", "key.der, a private key"]),
+    "a backup that is a pipe": (a_pipe, ["backup.pipe", "neither PEM nor DER"]),
     "a pin that is none": (replacing('"tls/backup.pub"', '{ pin = "abc" }'), ["backups has a pin that is not valid"]),
     "a key of no kind": (replacing('"tls/backup.pub"', "{ file = 1 }"), ["backups = [{ file = 1 }]", "{ pin ="]),
     "PEM in the file": (

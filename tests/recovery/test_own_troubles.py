@@ -110,3 +110,15 @@ def test_two_processes_that_apply_lists_at_once_leave_the_newer_one(bank: Bank) 
         assert applied == changed
     assert not bank.refused()
     assert f"version 2 of the list gave {HOST} other pins" in bank.outcome()
+
+
+@pytest.mark.parametrize("damage", ["root = 7", "uri = 'x'"])
+def test_a_damaged_row_of_one_list_keeps_no_other_from_being_read(bank: Bank, damage: str) -> None:
+    bank.lock_out()
+    bank.operator.sign({HOST: bank.new_pins})
+    other = "INSERT INTO looks VALUES (zeroblob(32), 'https://lists.test/', 1, -1, NULL, 0, NULL, NULL)"
+    bank.store.database.write(lambda connection: connection.execute(other))
+    bank.store.database.write(lambda connection: connection.execute(f"UPDATE looks SET {damage}"))
+    assert bank.refused()
+    bank.finish_looks()
+    assert not bank.refused(), bank.outcome()

@@ -21,6 +21,7 @@ from dynpin.middleware.policy import (
     path_of,
     public_key,
     read_chain,
+    unproven,
     validated_path,
 )
 from dynpin.pins import Pin
@@ -59,8 +60,8 @@ class Holdings:
 
     @property
     def host(self) -> str | None:
-        """The first host that is not a wildcard."""
-        return next((host for host in self.inventory.hosts if "*" not in host), None)
+        """The name of the site; None if it has only wildcards and addresses."""
+        return self.inventory.host
 
     @property
     def pins(self) -> tuple[Pin, ...]:
@@ -147,6 +148,9 @@ def _of_backups(inventory: Inventory, chains: Sequence[Chain], backups: Sequence
     for why in found:
         if why is not None:
             yield Observed("backup-pin-in-chain", why, severity)
+    doubt = unproven([each for each, why in zip(backups, found, strict=True) if why is None], chains, inventory.roots)
+    if doubt is not None:
+        yield Observed("backup-pin-unproven", doubt)
     # Where a key of such a kind is deployed, clients and servers have the settings for it.
     deployed = {_unusual(public_key(chain.certificates[0])) for chain in chains if chain.certificates}
     for backup in backups:

@@ -258,8 +258,7 @@ class Repository:
                 if signed and not replace and waiting.signed.version > above:
                     raise Refused(
                         f"another list waits, version {waiting.signed.version}; {counted(signed, 'key')} signed it: "
-                        "`dynpin recovery sign` without a file adds yours; with --replace it is given up, and the new "
-                        "one begins without signatures"
+                        "`dynpin recovery sign` without a file adds yours; --replace gives it up, with its signatures"
                     )
             self._propose(data, now, (), above)
 

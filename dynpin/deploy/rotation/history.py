@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar, cast
@@ -14,8 +14,21 @@ from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-__all__ = ["Deployed", "Event", "Held", "History", "HistoryError", "Listed", "Planned", "Published", "event_of"]
+__all__ = [
+    "Deployed",
+    "Event",
+    "Held",
+    "History",
+    "HistoryError",
+    "Listed",
+    "Planned",
+    "Published",
+    "event_of",
+    "unique",
+]
 
+# In seconds since the epoch. What clients hold from an event on must have a date too.
+_YEAR_9000 = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
 # How far an event may be before the last one, in seconds.
 _APART = 60.0
 
@@ -195,7 +208,7 @@ class History:
             HistoryError: if the text is not a history.
         """
         try:
-            loaded = _object(json.loads(text))
+            loaded = _object(json.loads(text, object_pairs_hook=unique))
             version = _kept(loaded["version"], int, "version")
             if version != 1:
                 raise ValueError(f"version {version} is not known")  # noqa: TRY301 - one place for all
@@ -205,9 +218,30 @@ class History:
                     history = history.with_event(event_of(each))
                 except HistoryError as error:
                     raise ValueError(f"event {number}: {error}") from None
+            _refuse_others(loaded, ("version", "host", "events"))
         except (KeyError, ValueError, RecursionError) as error:
             raise HistoryError(f"this is not a rotation history: {_why(error)}") from None
         return history
+
+
+def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON, for ``object_pairs_hook``. A merge of two files can write a key twice, and one value is lost.
+
+    Raises:
+        ValueError: if a key is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is there twice")
+    return found
+
+
+def _refuse_others(entry: dict[str, object], known: Collection[str]) -> None:
+    """Refuse what this version would ignore, and lose at the next change."""
+    other = next((name for name in entry if name not in known), None)
+    if other is not None:
+        raise ValueError(f"{other} is not known")
 
 
 def _why(error: Exception) -> str:
@@ -264,9 +298,11 @@ def event_of(entry: object) -> Event:
         HistoryError: if it is not an event.
     """
     try:
-        return _event_of(_object(entry))
+        event = _event_of(_object(entry))
+        _refuse_others(_object(entry), {*_written(event), *(["assumed"] if isinstance(event, Published) else [])})
     except (KeyError, ValueError) as error:
         raise HistoryError(_why(error)) from None
+    return event
 
 
 def _event_of(entry: dict[str, object]) -> Event:
@@ -296,11 +332,11 @@ def _event_of(entry: dict[str, object]) -> Event:
 def _time(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return moment.timestamp()
+        if moment.tzinfo is not None and 0 <= (at := moment.timestamp()) < _YEAR_9000:
+            return at
     except (ValueError, OverflowError):
         pass
-    raise ValueError(f"{text!r} is not a time with its time zone")
+    raise ValueError(f"{text!r} is not a time with its time zone, from 1970 to 8999")
 
 
 def _pins(entry: dict[str, object], name: str) -> tuple[Pin, ...]:

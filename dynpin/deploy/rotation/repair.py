@@ -13,7 +13,7 @@ from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 
-from .history import Deployed, Event, History, HistoryError, Published, event_of
+from .history import Deployed, Event, History, HistoryError, Published, event_of, unique
 
 __all__ = ["Saved", "in_order", "salvage", "with_unknown"]
 
@@ -48,7 +48,7 @@ def salvage(data: bytes) -> Saved:
     """Read all that can be read."""
     text = data.decode("utf-8", "replace")
     try:
-        loaded: object = json.loads(text)
+        loaded: object = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError):
         loaded = None
     top = cast("dict[str, object]", loaded) if isinstance(loaded, dict) else {}
@@ -75,7 +75,7 @@ def _host(text: str) -> str | None:
 
 def _entries(text: str) -> list[tuple[object, str]]:
     """The parts in the places of events, in a text that is not JSON as a whole."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=unique)
     found: list[tuple[object, str]] = []
     for match in _EVENT.finditer(text):
         try:

@@ -31,8 +31,9 @@ def understood(entry: object, mode: Mode) -> Understood:
         InvalidReport: if it is not a report.
     """
     report = read_report(entry)
-    # Cut texts that are too long to show. The storage replaces characters that a database cannot store.
-    host, noted = report.hostname[:_MAX_NAME], (report.noted_hostname or "")[:_MAX_NAME]
+    # Cut texts that are too long to show. The storage replaces characters that a database cannot store. In lower case,
+    # also what is no host name: filters by host ignore the case.
+    host, noted = report.hostname.lower()[:_MAX_NAME], (report.noted_hostname or "").lower()[:_MAX_NAME]
     pins = map(certificate_pin, report.validated_chain)
     cause = Cause(
         key=grouping_key(report, mode=mode),
@@ -58,4 +59,5 @@ def decoded(body: bytes) -> str:
         # RFC 8259 §8.1: UTF-8. A byte order mark is ignored. UTF-16 and UTF-32, which older JSON allowed, are read too.
         return body.decode(json.detect_encoding(body))
     except UnicodeDecodeError as error:
-        raise InvalidReport("not-json", f"the body is not text: {error}") from None
+        message = f"the body is not text: byte {error.start + 1} is not {error.encoding.upper()}; is it compressed?"
+        raise InvalidReport("not-json", message) from None

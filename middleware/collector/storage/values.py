@@ -229,10 +229,19 @@ class SiteState:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much is kept: nothing older than `days`, and at most `bytes` in total."""
+    """How much is kept: nothing older than `days`, and at most `bytes` in total.
+
+    Raises:
+        ValueError: if `days` is negative, or more than a million.
+    """
 
     days: float = 90
     bytes: int = 2**30
+
+    def __post_init__(self) -> None:
+        """Raise if the days are no time that a clock can be set back by."""
+        if not 0 <= self.days <= 1_000_000:
+            raise ValueError(f"reports cannot be kept for {self.days:g} days: name a number from 0 to 1000000")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from ..addresses import address
 from ..fork import renew_after_fork
 from ..formatting import one_line
 from ..outage import Repeated
+from ..proxies import TrustedProxies
 from ..storage import TOKEN_PREFIX, APIToken, AuditEntry, Storage
 from .pauses import Pauses, source_of
 
@@ -33,6 +34,10 @@ COOKIE = "dynpin_session"
 SESSION_S = 12 * 3600
 _USED_EVERY_S = 60
 _EVERYTHING = frozenset({"read", "triage"})
+_CLEAR_TEXT = (
+    "a token is refused over http, since others could read it: use https. If https ends at a reverse proxy, the proxy "
+    "must be in trusted_proxies (--trusted-proxy) and send X-Forwarded-Proto"
+)
 _log = logging.getLogger("dynpin.collector")
 
 
@@ -163,8 +168,9 @@ class Access:
         if self.open_access:
             return Viewer("everyone", self._csrf("open"))
         if self.user_header:
-            user = request.headers.get(self.user_header, "")
-            if user:
+            # Twice: the proxy has added its own to that of a client, who may be anybody.
+            user, *others = request.headers.getlist(self.user_header) or [""]
+            if user and not others:
                 return Viewer(user[:200], self._csrf(f"user:{user}"))
         session = request.cookies.get(COOKIE, "")
         name = self._storage.session(self._identity(session)) if session and self.has_password else None
@@ -177,7 +183,7 @@ class Access:
         if token is not None and not _is_private(request):
             # Anybody on the way may have read the token now, so the operator must know.
             self.record(request, f"token {token.name}", "clear-text-token")
-            return Refused(403, "clear-text", "a token is refused over http, since others could read it. Use https")
+            return Refused(403, "clear-text", _CLEAR_TEXT)
         why = "not known" if token is None else token.ended(self._clock())
         if token is None or why:
             return Refused(401, "token", f"this token is {why}; dynpin collect api-tokens list shows the tokens")
@@ -312,6 +318,8 @@ def _is_private(request: Request) -> bool:
     """Whether the request came by https, or from this machine, so that nobody on the way can read it."""
     if request.url.scheme == "https":
         return True
+    if TrustedProxies.is_forwarded(request.scope["headers"]):
+        return False  # a proxy on this machine, whose client may be anywhere
     peer = _address(request)
     if not peer:
         return True  # a Unix socket

@@ -15,8 +15,9 @@ from dataclasses import replace
 from typing import Literal
 
 from dynpin.counts import counted
+from dynpin.report import rfc3339
 
-from ..storage import HOUR, ChannelNote, Filter, Group, PendingAlert, Storage
+from ..storage import HOUR, ChannelNote, Filter, Group, PendingAlert, Storage, Term
 from ..triage import SEVERITIES, VERDICTS
 from .channels import Channel, Line, Message, Send
 
@@ -151,14 +152,25 @@ class Alerts:
             return None
         # A clock that was ahead has left a time in the future.
         since = note.digest_at if note.digest_at <= now else now - period
-        activity = storage.activity(Filter(), int(since // HOUR), int(now // HOUR) + 1)
-        seen = Filter(since=f"{period // HOUR}h")
-        lines = [f"{counted(sum(reports for _, _, reports in activity), 'report')} since the last digest."]
-        lines += [
-            f"{reports:>7} in {counted(groups, 'group')}: {_title(verdict)}"
-            for verdict, groups, reports in storage.tally(seen, "verdict", 20)
+        # Whole hours, as they are counted. So no report is in two digests, and one of this hour is in the next digest.
+        first, last = int(since // HOUR), int(now // HOUR)
+
+        def reports(*terms: Term) -> int:
+            return sum(number for _, _, number in storage.activity(Filter(terms), first, last))
+
+        # The numbers of a tally are of all time.
+        seen = Filter(since=rfc3339(first * HOUR))
+        verdicts = [
+            (reports(Term("verdict", verdict or "none")), f"in {counted(groups, 'group')}: {_title(verdict)}")
+            for verdict, groups, _ in storage.tally(seen, "verdict", 20)
         ]
-        lines += [f"{reports:>7} about {plain(host)}" for host, _, reports in storage.tally(seen, "host", 10)]
+        hosts = [
+            (reports(Term("host", host)), f"about {plain(host)}") for host, _, _ in storage.tally(seen, "host", 50)
+        ]
+        lines = [f"{counted(reports(), 'report')} since the last digest."]
+        for counts in (verdicts, hosts):
+            most = sorted((each for each in counts if each[0]), reverse=True)[:_LISTED]
+            lines += [f"{number:>7} {text}" for number, text in most]
         return Message(f"dynpin: {self.digest} digest", "\n".join(lines), digest_at=now)
 
     def _line(self, group: Group) -> str:

@@ -19,6 +19,7 @@ from dynpin.report import parse_report
 
 from ...clock import Clock
 from ..inbox import Inbox
+from ..programs import Ground
 from ..queued import DAY, HOUR, PINS, URI, a_report, by_hand, outcomes, violate
 from ..world import HOST, World
 
@@ -290,3 +291,26 @@ def test_the_report_uris_own_pins_hold_and_two_hosts_that_report_to_each_other_m
         assert (delivery.outcome, collector.application_bytes) == ("later", 0)
         assert "fails Pin Validation itself" in delivery.reason
     assert [report.host for report in queue.reports()] == [HOST]
+
+
+OWN_WORK = """
+import sys
+from dynpin.clientstore import PinStore, ReportQueue
+from dynpin.clientstore.recovery.fetching import HTTPFetcher
+with PinStore() as store:
+    queue = ReportQueue(store, background=False)
+    print([delivery.reason.partition(":")[0] for delivery in queue.send()], [report.host for report in queue.reports()])
+print(b"".join(HTTPFetcher(60.0)._fetch(sys.argv[1])).decode())
+"""
+
+
+def test_dynpin_run_leaves_dynpins_own_connections_as_they_are(world: World) -> None:
+    """A report makes no other one. A signed list is read from a host that shows a wrong key: the list may end that."""
+    (world.folder / "ground").mkdir()
+    ground = Ground(world, world.folder / "ground")
+    with PinStore(ground.store) as store:
+        store.pin(HOST, world.header.pins, report_uri="https://report.test/hpkp")
+        by_hand(store).add(a_report("other.test"), world.attacker.url(HOST))
+    done = ground.start("-c", OWN_WORK, world.attacker.url(HOST), reports=True)
+    body = world.attacker.body.decode()
+    assert done.stdout == f"['its host fails Pin Validation itself'] ['other.test']\n{body}\n", done.stderr

@@ -282,15 +282,24 @@ def test_when_a_token_was_used_is_kept_to_the_minute(site: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "peer", "status"),
-    [("http", "10.0.0.5", 403), ("https", "10.0.0.5", 200), ("http", "127.0.0.9", 200), ("http", "::1", 200)],
-)
-def test_a_token_is_refused_in_clear_text_off_loopback(scheme: str, peer: str, status: int, tmp_path: Path) -> None:
-    app = collector(tmp_path / "r.sqlite", password=HASH, clock=Clock())
+    ("scheme", "peer", "status", "forwarded"),
+    [("http", "10.0.0.5", 403, {}), ("https", "10.0.0.5", 200, {}), ("http", "127.0.0.9", 200, {}),
+     ("http", "::1", 200, {}),
+     # A proxy on this machine that is not trusted, and one that is.
+     ("http", "127.0.0.1", 403, {"x-forwarded-for": "127.0.0.1"}), ("http", "127.0.0.1", 403, {"via": "1.1 x"}),
+     ("http", "127.0.0.7", 403, {"forwarded": "for=10.0.0.5;proto=https"}), ("http", "127.0.0.7", 200, {}),
+     ("http", "127.0.0.7", 200, {"x-forwarded-for": "127.0.0.1", "via": "1.1 x"}),
+     ("http", "127.0.0.7", 403, {"x-forwarded-for": "127.0.0.1, 10.0.0.5"}),
+     ("http", "127.0.0.7", 200, {"x-forwarded-for": "10.0.0.5", "x-forwarded-proto": "https"})],
+)  # fmt: skip
+def test_a_token_is_refused_in_clear_text_off_loopback(
+    scheme: str, peer: str, status: int, forwarded: dict[str, str], tmp_path: Path
+) -> None:
+    app = collector(tmp_path / "r.sqlite", password=HASH, clock=Clock(), trusted_proxies=["::ffff:127.0.0.7"])
     text, token = new_api_token("robot", ["read"], NOW, 30)
     app.service.storage.add_api_token(token)
     client = TestClient(app, base_url=f"{scheme}://reports.test", client=(peer, 1))
-    answer = client.get("/api/groups", headers={"authorization": f"Bearer {text}"})
+    answer = client.get("/api/groups", headers={"authorization": f"Bearer {text}", **forwarded})
     assert answer.status_code == status
     if status == 403:
         assert answer.json()["error"] == "clear-text"
@@ -310,6 +319,12 @@ def test_the_storage_has_no_token(site: Start) -> None:
 def test_scopes_are_checked(scope: str) -> None:
     with pytest.raises(ValueError, match="is not a scope: they are read, triage and site:HOST"):
         new_api_token("robot", [scope], NOW, 30)
+
+
+@pytest.mark.parametrize("days", [0, -1, float("nan"), float("inf"), 36_501])
+def test_a_token_expires(days: float) -> None:
+    with pytest.raises(ValueError, match="cannot be valid for"):
+        new_api_token("robot", ["read"], NOW, days)
 
 
 def test_a_token_without_a_password_opens_the_api_alone(site: Start) -> None:

@@ -133,6 +133,12 @@ def test_a_digest_a_day(office: Office, post: Post) -> None:
     assert subject == "dynpin: daily digest"
     assert "3 reports since the last digest" in text
     assert "3 about www.example.com" in text
+    office.receive(report(), times=2)
+    office.clock.forward(86_400)
+    assert office.tell()
+    lines = post[-1][1].split("\n")
+    assert lines[0] == "2 reports since the last digest."
+    assert [line.split()[0] for line in lines[1:]] == ["2", "2"], "neither of all time, nor of an hour before"
 
 
 def test_a_clock_that_was_ahead_delays_no_alert(office: Office, post: Post) -> None:
@@ -151,8 +157,8 @@ def test_a_clock_that_was_ahead_delays_no_alert(office: Office, post: Post) -> N
         office.tell()
         office.clock.forward(601)
     assert sorted(subject for subject, _ in post[3:]) == ["dynpin: 1 sudden rise", "dynpin: daily digest"]
-    # With the first one, which that clock has not deleted.
-    assert any(text.startswith("21 reports since the last digest.") for _, text in post[3:])
+    # The first one, which that clock has not deleted. Those of this hour are in the next digest.
+    assert any(text.startswith("1 report since the last digest.") for _, text in post[3:])
 
 
 def test_what_could_not_be_sent_is_sent_later(office: Office, post: Post) -> None:

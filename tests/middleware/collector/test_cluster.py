@@ -171,7 +171,7 @@ def test_a_database_that_was_away_is_found_again(away: str) -> None:
     with (
         running() as server,
         server.database(server.template("storage", migrate_storage)) as dsn,
-        intakes(dsn, 2) as (_, uris),
+        intakes(dsn, 2) as ((process, _), uris),
         Load(uris) as load,
     ):
         load.stores()
@@ -185,6 +185,10 @@ def test_a_database_that_was_away_is_found_again(away: str) -> None:
         load.stores()
         load.ends()
         load.check(dsn)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=PATIENCE)
+        assert "the report storage works again" in said
+        assert "psycopg" not in said
 
 
 def test_who_ends_it_while_the_database_hangs_sees_no_traceback() -> None:

@@ -105,7 +105,8 @@ def test_an_inventory_names_the_keys_and_old_groups_are_judged_again(tmp_path: P
     inventory = tmp_path / "dynpin.toml"
     inventory.write_text(f'hosts = ["a.test"]\nkeys = ["shop.pem"]\nbackups = [{{ pin = "{OTHER_PIN}" }}]\n')
     sent = reported([LEAF, MIDDLE], [LEAF], PINS).to_dict()
-    for options, named in (((), False), (("--inventory", str(inventory)), True), ((), False)):
+    of_other = ("--inventory", f"dmeo={inventory}")
+    for options, named in (((), False), (("--inventory", str(inventory)), True), (of_other, False)):
         with collecting(tmp_path / "r.sqlite", "--token", "demo", "--open-access", *options) as (_, said):
             if not (tmp_path / "sent").exists():
                 assert httpx.post(said["report-uri"], json=sent, trust_env=False, timeout=120).status_code == 204
@@ -117,6 +118,7 @@ def test_an_inventory_names_the_keys_and_old_groups_are_judged_again(tmp_path: P
                     if group["verdict"] and ("shop.pem (deployed)" in json.dumps(group["diagnosis"])) is named:
                         break
         assert (group["verdict"] == "stale-policy") is named
+        assert ("no policy has the token dmeo" in said.get("inventory", "")) is (options == of_other)
 
 
 def test_tokens(tmp_path: Path) -> None:
@@ -175,6 +177,7 @@ def test_prune(tmp_path: Path) -> None:
     run("tokens", "add", *file)
     assert json.loads(run("prune", *file, "--json")) == {"reports": 0, "groups": 0}
     assert "0 reports" in run("prune", *file, "--days", "1")
+    run("prune", *file, "--days", "inf", code=2)
 
 
 def test_a_clock_that_jumped_is_told_and_accepted(tmp_path: Path) -> None:

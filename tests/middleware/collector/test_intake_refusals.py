@@ -66,6 +66,7 @@ STORED: dict[str, bytes] = {
     "with a byte order mark": b"\xef\xbb\xbf" + json.dumps(report()).encode(),
     "in UTF-16": json.dumps(report()).encode("utf-16"),
     "with a NUL in the name": json.dumps(report(hostname="a\x00b")).encode(),
+    "with capitals in what is no name": json.dumps(report(hostname="NO Name İ", noted_hostname="Σ Σ")).encode(),
     "with a name of 60 kB": json.dumps(report(hostname="a" * 60_000)).encode(),
     "with ten thousand keys": json.dumps(report() | {f"key-{n}": n for n in range(10_000)}).encode(),
     "in an envelope": json.dumps({"type": "hpkp", "age": 1, "url": "https://a.test", "body": report()}).encode(),
@@ -83,6 +84,9 @@ def test_odd_reports_are_stored_and_shown(site: Start, case: str) -> None:
     newest = running.reports("limit=1")[0]
     assert newest["report"]
     assert running.client.get(f"/groups/{newest['group']}").status_code == 200
+    # The links of the pages name the host as it is shown.
+    wanted = {name: newest[name] for name in ("host", "noted_host")}
+    assert running.client.get("/api/groups", params=wanted).json()["entries"], wanted
 
 
 def test_ten_megabytes_are_refused_before_they_are_sent(running: Site) -> None:

@@ -276,6 +276,15 @@ def test_a_fault_that_comes_and_goes_is_told_each_ten_minutes(caplog: pytest.Log
     ] * 2
 
 
+def test_another_cause_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(clock := Clock())
+    for cause in ("the disk is full (free: 1,999 bytes)", "the disk is full (free: 7 bytes)", "no table", "no user"):
+        outage.failed(StoreError(cause), 0)
+        clock.forward(30)
+    told = [record.getMessage().partition(": ")[2][:16] for record in caplog.records]
+    assert told == ["the disk is full", "no table"]
+
+
 def test_work_that_waits_is_told_once_and_then_the_first_report(caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage(Clock())
     for _ in range(3):

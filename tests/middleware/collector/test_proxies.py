@@ -32,6 +32,8 @@ LOOPBACK = ["127.0.0.0/8"]
         (LOOPBACK, "127.0.0.1", "203.0.113.7", "203.0.113.7"),
         (LOOPBACK, "::ffff:127.0.0.1", "203.0.113.7", "203.0.113.7"),
         (LOOPBACK, "10.0.0.1", "203.0.113.7", "10.0.0.1"),
+        (["::ffff:127.0.0.0/104"], "127.0.0.1", "203.0.113.7", "203.0.113.7"),
+        (["::/0"], "127.0.0.1", "203.0.113.7", "127.0.0.1"),
         (["unix"], None, "203.0.113.7", "203.0.113.7"),
         (["unix"], "", "203.0.113.7", "203.0.113.7"),
         (["unix"], "127.0.0.1", "203.0.113.7", "127.0.0.1"),
@@ -78,6 +80,8 @@ def test_a_user_is_believed_from_the_proxy_alone(site: Start, trusted: list[str]
     running = site(open_access=False, user_header="X-Remote-User", trusted_proxies=trusted)
     status = running.client.get("/api/groups", headers={"x-remote-user": "ada"}).status_code
     assert status == (200 if trusted is LOOPBACK else 401)
+    twice = [("x-remote-user", "ada"), ("x-remote-user", "bob")]
+    assert running.client.get("/api/groups", headers=twice).status_code == 401
 
 
 @pytest.mark.parametrize("trusted", [LOOPBACK, []])

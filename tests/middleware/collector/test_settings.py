@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from dynpin.cli.collect import app
 from dynpin.cli.collect_settings import FLAGS, PREFIX, Settings, read_settings
 from dynpin.errors import PolicyError
-from dynpin.middleware.collector import open_storage
+from dynpin.middleware.collector import Retention, open_storage
 from tests.middleware.collector.test_command import collecting, run, write_pair
 from tests.middleware.collector.test_triage import LEAF, ROOT
 
@@ -323,7 +323,8 @@ def test_a_token_of_the_api_reads_until_it_is_revoked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("keep_days = inf", "36500 at most"),
+        ("keep_days = inf", "from 1 to 36500"),
+        ("keep_days = 1e-8", "from 1 to 36500"),
         ("body_seconds = inf", "600 at most"),
         ("head_seconds = 1e9", "600 at most"),
         ("connections = 100000000000000000000", "how many connections may be open at once, from 1 to 1000000000"),
@@ -342,3 +343,9 @@ def test_what_a_start_would_refuse_is_refused_by_config_too(
     result = CliRunner().invoke(app, ["config"])
     assert result.exit_code == 2, result.output
     assert told in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("days", [-1, float("nan"), float("inf")])
+def test_reports_are_kept_for_a_time(days: float) -> None:
+    with pytest.raises(ValueError, match="name a number from 0 to 1000000"):
+        Retention(days=days)

@@ -35,6 +35,7 @@ _COMMIT_S = 5.0
 _WARNING = "01000"
 # The key of pg_advisory_xact_lock. Other programs in the same database must not use it: "dynpin" in ASCII.
 _MIGRATING = int.from_bytes(b"dynpin", "big")
+_CHECKED = "dynpin.schema"
 # Bytes that one report takes on the disk in addition to its row: the index entries and their pages.
 _INDEXED_BYTES = 150
 _TABLES = ("reports", "samples", "groups", "diagnoses", "pins")
@@ -56,7 +57,6 @@ class PostgreSQLEngine:
 
     def __init__(self, address: str) -> None:
         self._address = Address.read(address)
-        self._is_checked = False
         self.renew()
         renew_after_fork(self)
         try:
@@ -125,9 +125,14 @@ class PostgreSQLEngine:
         with self.writing(_BATCH_S) as db:
             return add(raw(db), arrivals, outcomes, batch, now)
 
-    def bytes_used(self) -> int:
-        """About how many bytes the rows and their index entries take."""
-        # Not the size of the files: deleted rows leave room in them, which the next reports fill.
+    def bytes_used(self, limit: int = 0) -> int:
+        """About how many bytes the rows and their index entries take; or the size of the files, if within `limit`."""
+        with self.reading() as db:
+            sizes = " + ".join(f"pg_total_relation_size('{name}')" for name in _TABLES)
+            files = int(db.scalar(text(f"SELECT {sizes}")) or 0)
+        if files <= limit:
+            return files
+        # Deleted rows leave room in the files, which the next reports fill. So read every row.
         rows = " UNION ALL ".join(f"SELECT sum(pg_column_size({name}.*) + 28) AS size FROM {name}" for name in _TABLES)  # noqa: S608
         with self.reading(_MEASURING_S) as db:
             db.execute(text(f"SET LOCAL statement_timeout = '{_MEASURING_S:.0f}s'"))
@@ -149,8 +154,8 @@ class PostgreSQLEngine:
         self._engine.dispose()
 
     def _check(self, db: Connection) -> None:
-        """Check the version of the tables, with the first connection."""
-        if self._is_checked:
+        """Check the version of the tables, once for each connection: the server may be another one by now."""
+        if _CHECKED in db.info:
             return
         found = revision(db)
         if found is None:
@@ -159,7 +164,7 @@ class PostgreSQLEngine:
                 "--storage"
             )
         check_revision(found, self.name)
-        self._is_checked = True
+        db.info[_CHECKED] = True
 
 
 def migrate(address: str) -> None:

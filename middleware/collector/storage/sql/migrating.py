@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 
 from dynpin.errors import StoreError
 
+from ...formatting import one_line
 from .schema import REVISION, metadata, settings
 
 __all__ = ["check_revision", "create", "revision", "upgrade"]
@@ -32,8 +34,13 @@ def check_revision(found: str, name: str) -> None:
     """Raise if the schema is not of this program's version.
 
     Raises:
-        StoreError: if it is older or newer; the message says what to do.
+        StoreError: if it is older or newer, or of another program; the message says what to do.
     """
+    if not re.fullmatch("[0-9]{4}", found):
+        raise StoreError(
+            f"the report storage {name} has the tables of another program (alembic_version {one_line(found, 40)}); "
+            "name another database"
+        )
     if found > REVISION:
         raise StoreError(
             f"the report storage {name} was written by a newer dynpin (schema {found}, this one knows {REVISION}); "

@@ -31,11 +31,8 @@ Identity = tuple[int, ...]
 class _Open:
     """A connection and its open files."""
 
-    def __init__(self, engine: SQLAlchemyEngine, path: Path, last: Identity | None) -> None:
+    def __init__(self, engine: SQLAlchemyEngine, path: Path) -> None:
         before = _identity(path)
-        if last is not None and before[0] and before[:2] != last[:2] and _share_a_log(before, last):
-            # A copy has replaced the file, but the old file's log is still there: SQLite would apply it to the copy.
-            raise _log_of_another(path)
         self.connection = engine.connect()
         try:
             # The log and its index exist after the first read.
@@ -76,7 +73,7 @@ class Connections:
         self.path = path
         self._engine = sql_engine(path)
         self._last: Identity | None = None  # the files of the last connection
-        self._is_prepared = False
+        self._prepared: Identity | None = None  # the file that was prepared last
         self.renew()
         renew_after_fork(self)
         make_file(path)
@@ -150,13 +147,18 @@ class Connections:
             self._drop()
 
     def _prepare(self) -> None:
-        if not self._is_prepared:
-            prepare(self.path)
-            self._is_prepared = True
+        """Prepare the file that is at the path now, which may be another one than before."""
+        there, last = _identity(self.path), self._last
+        if last is not None and there[0] and there[:2] != last[:2] and _share_a_log(there, last):
+            # A copy has replaced the file, but the old file's log is still there: SQLite would apply it to the copy.
+            raise _log_of_another(self.path)
+        if there[:2] != self._prepared:
+            prepare(self.path, may_be_empty=self._prepared is None)
+            self._prepared = there[:2]
 
     def _open(self, engine: SQLAlchemyEngine) -> _Open:
         self._prepare()
-        one = _Open(engine, self.path, self._last)
+        one = _Open(engine, self.path)
         self._last = one.files
         return one
 
@@ -194,7 +196,7 @@ def _identity(path: Path) -> Identity:
 
 
 def _share_a_log(one: Identity, other: Identity) -> bool:
-    return one[2:4] == other[2:4] or one[4:] == other[4:]
+    return any(one[file] and one[file : file + 2] == other[file : file + 2] for file in (2, 4))
 
 
 def _replaced(path: Path) -> StoreError:
@@ -207,5 +209,6 @@ def _replaced(path: Path) -> StoreError:
 def _log_of_another(path: Path) -> StoreError:
     return StoreError(
         f"the report storage {path} was replaced, but the log of the old file is still there, so nothing is stored; "
-        f"stop the collector, remove {path.name}-wal and {path.name}-shm, and start it again"
+        f"stop the collector, move {path.name}-wal and {path.name}-shm to the old file, whose last reports they hold, "
+        "and start it again"
     )

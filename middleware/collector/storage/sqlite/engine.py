@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -26,15 +27,16 @@ class SQLiteEngine:
     A full disk is no error here. Each use is one, until there is room.
 
     Args:
-        path: the file; it is made with mode 0600.
+        path: the file, or a link to it; it is made with mode 0600.
 
     Raises:
         StoreError: if the file cannot be used; the message says what to do.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connections = Connections(path)
+        # SQLite follows a link, and its log is beside the file itself. Whoever changes the link later starts again.
+        self._path = Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114 - never raises
+        self._connections = Connections(self._path)
 
     @property
     def path(self) -> Path:
@@ -69,7 +71,7 @@ class SQLiteEngine:
         with self.writing() as db:
             return add(raw(db), arrivals, outcomes)
 
-    def bytes_used(self) -> int:
+    def bytes_used(self, limit: int = 0) -> int:
         """The bytes of the pages in use."""
         # Not the free pages, which the next reports fill.
         names = ("page_count", "freelist_count", "page_size")

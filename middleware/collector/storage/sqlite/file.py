@@ -67,15 +67,26 @@ def make_file(path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path, *, may_be_empty: bool = True) -> None:
     """Make the tables if the file is empty, and check it. Several processes may do so at once.
+
+    Args:
+        path: the file.
+        may_be_empty: whether tables may be made. They may not if another file was used before: its reports would seem
+            to be gone, and nobody would notice.
 
     Raises:
         StoreError: if the file cannot be opened, is not a collector's, is damaged, or has another schema.
     """
     with storage_errors(path), sql_engine(path).connect() as db:
+        found = _refuse_others(db, path)
+        if found is None and not may_be_empty:
+            raise StoreError(
+                f"the report storage {path} was replaced by an empty file while it was in use, so nothing is stored; "
+                "put the file back with its -wal, or start the collector again to begin without any report"
+            )
+        # Not before: the file may belong to another program. Some copies are not in this mode (VACUUM INTO).
         raw(db).execute("PRAGMA journal_mode=WAL")
-        found = revision(db)
         if found is None:
             _make_tables(db, path)
         else:
@@ -89,8 +100,9 @@ def migrate(path: Path) -> None:
     Raises:
         StoreError: if it cannot be used, is not a collector's, or was written by a newer dynpin.
     """
-    if not path.exists():
-        raise StoreError(f"there is no file {path}; name the collector's with --storage")
+    with storage_errors(path):
+        if not path.exists():
+            raise StoreError(f"there is no file {path}; name the collector's with --storage")
     with storage_errors(path), sql_engine(path).connect() as db, transaction(db):
         found = _refuse_others(db, path)
         if found is None or found < REVISION:
@@ -108,8 +120,9 @@ def _make_tables(db: Connection, path: Path) -> None:
 
 def _refuse_others(db: Connection, path: Path) -> str | None:
     """The version of the schema; raises if the file belongs to another program."""
-    (application,) = raw(db).execute("PRAGMA application_id").fetchone()
+    # In this order: another process may make the tables in between.
     (tables,) = raw(db).execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    (application,) = raw(db).execute("PRAGMA application_id").fetchone()
     if application != _APPLICATION_ID and tables:
         raise StoreError(f"{path} is an SQLite database of another program; name another file for the reports")
     return revision(db)
@@ -193,7 +206,7 @@ def _is_full(path: Path, error: BaseException) -> bool:
     extended = getattr(error, "sqlite_errorcode", 0)
     if extended & 0xFF == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return True
-    if extended & 0xFF not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) or not path.exists():
+    if extended & 0xFF not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) or not _exists(path):
         return False
     # Without room for its -wal and -shm, SQLite does not say that the disk is full.
     return extended == sqlite3.SQLITE_IOERR_SHMSIZE or not all(_room(path))
@@ -210,7 +223,7 @@ def _cause(path: Path, error: BaseException) -> str:
     """The cause, and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     number = getattr(error, "errno", None)
-    if path.parent.is_dir() and _is_full(path, error):
+    if _exists(path.parent) and _is_full(path, error):
         folder = path.parent.resolve()
         mounted_at = next(one for one in (folder, *folder.parents) if one.is_mount())
         free, files = _room(path)
@@ -220,13 +233,28 @@ def _cause(path: Path, error: BaseException) -> str:
             f"the disk is full ({error}; free on the file system at {mounted_at}: {room}); free some space on it, then "
             f"keep fewer reports:  {smaller}"
         )
-    if not path.exists():
-        return "the file is gone; put it back, or start the collector again to make a new one"
+    try:
+        os.stat(path)  # noqa: PTH116 - as in _exists
+    except (FileNotFoundError, NotADirectoryError):
+        return "the file is gone; put it back with its -wal, or start the collector again to make a new one"
+    except PermissionError as closed:
+        return f"{closed}; let the user of the collector enter every folder of this path"
+    except OSError as unreachable:
+        return f"{unreachable}; check the path"
+    if path.is_dir():
+        return f"it is a folder; name a file in it, such as {path / 'reports.sqlite'}"
     if code == sqlite3.SQLITE_READONLY or number == errno.EROFS or not all(map(_is_writable, (path, path.parent))):
         return f"the file, its folder or its disk is read-only ({error}); make all three writable"
     if code == sqlite3.SQLITE_BUSY:
-        return f"another process has held the lock for too long ({error})"
+        return f"another process has held the lock for too long ({error}); end the one that holds it, such as a backup"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"the file is damaged ({error}); stop the collector, keep this file, and put a backup in its place"
     return f"{error}; check the file, the permissions of its folder and the free space"
+
+
+def _exists(path: Path) -> bool:
+    # Path.exists raises if a folder must not be entered, or a name is too long.
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def _is_writable(path: Path) -> bool:

@@ -69,12 +69,21 @@ def test_of_many_that_migrate_together_one_does(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "told"), [("0000", "by an older dynpin .* dynpin collect migrate"), ("9999", "by a newer dynpin")]
+    ("found", "told"),
+    [
+        ("0000", "by an older dynpin .* dynpin collect migrate"),
+        ("9999", "by a newer dynpin"),
+        ("3f2a9c", "has the tables of another program .* name another database"),
+    ],
 )
 def test_a_schema_of_another_version_is_told(storage: SQLStorage, address: str, found: str, told: str) -> None:
+    storage.add([arrival()], {})
     change(storage, f"UPDATE alembic_version SET version_num = '{found}'")
     with pytest.raises(StoreError, match=told):
         open_storage(address)
+    storage.close()  # as at the end of the server: another one may come back
+    with pytest.raises(StoreError, match=told):
+        storage.add([arrival()], {})
     if found > "0001":
         with pytest.raises(StoreError, match=told):
             migrate_storage(address)

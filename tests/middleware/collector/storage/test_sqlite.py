@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from sqlalchemy.exc import InvalidRequestError
 
 from dynpin.errors import StoreError
 from dynpin.middleware.collector import open_storage
+from dynpin.middleware.collector.reserve import keep_reserve
 from dynpin.middleware.collector.storage import Column, Filter, Term, Triaged
 from dynpin.middleware.collector.storage.sql import SQLStorage
 from dynpin.middleware.collector.storage.sqlite import raw
@@ -60,8 +63,10 @@ def test_the_file_of_another_program_is_refused(tmp_path: Path) -> None:
     db = sqlite3.connect(other)
     db.execute("CREATE TABLE mine (x)")
     db.close()
+    before = other.read_bytes()
     with pytest.raises(StoreError, match="another program"):
         open_storage(other)
+    assert other.read_bytes() == before
 
 
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -75,6 +80,35 @@ def test_a_folder_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> Non
     with pytest.raises(StoreError, match=re.escape(f"no folder {tmp_path / 'slip'} for")):
         open_storage(tmp_path / "slip" / "r.sqlite")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_reached_is_told(tmp_path: Path, clock: Clock) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    storage = open_storage(folder / "r.sqlite", clock=clock)
+    storage.probe(1)
+    is_root = os.geteuid() == 0  # whom no mode of a folder stops
+    tmp_path.chmod(0)
+    try:
+        if is_root:
+            os.seteuid(65534)
+        uses = (lambda: storage.probe(1), storage.tokens, lambda: open_storage(folder / "r.sqlite"))
+        for use in uses:
+            with pytest.raises(StoreError, match=r"r\.sqlite cannot be used: .* let the user of the collector enter"):
+                use()
+    finally:
+        if is_root:
+            os.seteuid(0)
+        tmp_path.chmod(0o700)
+    storage.probe(1)
+    (folder / "loop").symlink_to("loop")
+    for name, told in (
+        ("r" * 300, "File name too long"),
+        ("loop", "Too many levels"),
+        ("", "it is a folder; name a file"),
+    ):
+        with pytest.raises(StoreError, match=f"cannot be used: .*{told}"):
+            open_storage(folder / name)
 
 
 CHARTS = {
@@ -102,7 +136,76 @@ def test_datasette_can_read_it(storage: SQLStorage) -> None:
     assert row == ("2027-01-15 08:00:00", "a.test", "enforce", "192.0.2.0/24")
 
 
-# -- retention --------------------------------------------------------------------------------------------------------
+# -- the file in use --------------------------------------------------------------------------------------------------
+
+IN_PLACE: dict[str, tuple[str, str]] = {
+    "of another program": ("CREATE TABLE mine (x)", "of another program"),
+    "empty": ("", "by an empty file while it was in use.* put the file back"),
+    "of a newer dynpin": ("UPDATE alembic_version SET version_num = '9999'", "by a newer dynpin"),
+    "of an older dynpin": ("UPDATE alembic_version SET version_num = '0000'", "dynpin collect migrate"),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_another_file_in_its_place_is_checked_as_at_the_start(storage: SQLStorage, tmp_path: Path, name: str) -> None:
+    change, told = IN_PLACE[name]
+    storage.add([arrival()], {})
+    file, other, aside = Path(storage.name), tmp_path / "other.sqlite", tmp_path / "aside"
+    if "dynpin" in name:
+        _copy(file, other)
+    with closing(sqlite3.connect(other)) as db, db:
+        db.execute(change)
+    _move(file, aside)
+    other.touch()
+    other.rename(file)
+    for use in (lambda: storage.add([arrival()], {}), lambda: storage.probe(1), lambda: storage.reports(Filter())):
+        with pytest.raises(StoreError, match=told):
+            use()
+    file.unlink()
+    _move(aside / file.name, tmp_path)
+    storage.add([arrival()], {})
+    assert len(storage.reports(Filter()).entries) == 2
+
+
+def test_a_compact_copy_in_its_place_is_used_with_a_log_too(storage: SQLStorage, tmp_path: Path) -> None:
+    file = Path(storage.name)
+    for number in range(2):
+        storage.add([arrival()], {})
+        _copy(file, tmp_path / "copy")
+        _move(file, tmp_path / f"aside-{number}")
+        (tmp_path / "copy").rename(file)
+        storage.add([arrival()], {})
+        assert ask(storage, "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_a_link_is_the_file_that_it_leads_to(tmp_path: Path) -> None:
+    file, link = tmp_path / "elsewhere" / "r.sqlite", tmp_path / "link"
+    file.parent.mkdir()
+    link.symlink_to(file)
+    storage = open_storage(link)
+    storage.add([arrival()], {})
+    keep_reserve(link)
+    assert {one.name for one in file.parent.iterdir()} >= {"r.sqlite", "r.sqlite-wal", "r.sqlite-reserve"}
+    file.with_name("r.sqlite-wal").unlink()
+    stored = 0  # since then
+    for _ in range(4):
+        with suppress(StoreError):
+            storage.add([arrival()], {})
+            stored += 1
+    with closing(sqlite3.connect(file)) as reader:
+        (found,) = reader.execute("SELECT count(*) FROM reports").fetchone()
+    assert found >= stored > 1
+
+
+def _copy(file: Path, copy: Path) -> None:
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("VACUUM INTO ?", (str(copy),))
+
+
+def _move(file: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for one in list(file.parent.glob(f"{file.name}*")):
+        one.rename(folder / one.name)
 
 
 # -- together ---------------------------------------------------------------------------------------------------------
