@@ -114,7 +114,7 @@ def import_pins(
         return
     say(
         f"{counted(taken, 'host')} imported"
-        + (f", {left} not taken: expired, or older than what is there" if left else "")
+        + (f", {left:,} not taken: expired, or older than what is there" if left else "")
     )
 
 
