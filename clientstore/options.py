@@ -59,6 +59,9 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 }
 
 
+_DER = b"\x30"  # the first byte of each certificate
+
+
 class Harden(Protocol):
     """:func:`enforce` with one client's store and options."""
 
@@ -130,9 +133,10 @@ def enforcement_of(store: PinStore, options: PinOptions, *, matches_names: bool 
             raise ValueError(f"{name} is {' or '.join(map(repr, allowed))}, not {value!r}")
     if not callable(options.get("on_violation") or print):
         raise TypeError(f"on_violation must be a function, not {options.get('on_violation')!r}")
-    public_roots = options.get("public_roots")
-    public = None if public_roots is None else frozenset(public_roots)
     reporter = options.get("reporter", "all")
+    if not (reporter is None or isinstance(reporter, str) or callable(getattr(reporter, "add", None))):
+        raise TypeError(f"reporter must have a method add(report, report_uri), not be {reporter!r}")
+    public = _public_roots(options.get("public_roots"))
     return Enforcement(
         store,
         on_mismatch=options.get("on_mismatch", "refuse"),
@@ -144,6 +148,21 @@ def enforcement_of(store: PinStore, options: PinOptions, *, matches_names: bool 
         matches_names=matches_names,
         asked=(store, {**options, "public_roots": public}),
     )
+
+
+def _public_roots(given: object) -> frozenset[bytes] | None:
+    """The public roots. A root that is not DER would match none: each chain would be private, and would pass."""
+    if given is None:
+        return None
+    # The elements of a text are texts, and those of bytes are numbers.
+    roots = frozenset(cast("Iterable[object]", given))
+    of_der = frozenset(root for root in roots if isinstance(root, bytes) and root[:1] == _DER)
+    if len(of_der) < len(roots):
+        raise TypeError(
+            "public_roots must be certificates in DER, each as bytes, and not a file or PEM; for PEM:  "
+            "[ssl.PEM_cert_to_DER_cert(pem) for pem in ...]"
+        )
+    return of_der
 
 
 def split_options(options: dict[str, object]) -> PinOptions:

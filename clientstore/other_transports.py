@@ -88,8 +88,9 @@ def _held(holder: object) -> list[object]:
     return [getattr(holder, "__dict__", {}), *(dict(vars(kind)) for kind in type(holder).__mro__[:-1])]
 
 
-def _elements(collection: Any) -> list[object]:  # noqa: ANN401 - of any of the kinds above
-    return list(collection.values() if isinstance(collection, dict) else collection)[:_MOST_HELD]
+def _elements(collection: Any) -> list[Any]:  # noqa: ANN401 - of any of the kinds above
+    get_values = getattr(collection, "values", None)  # of a dict
+    return list(collection if get_values is None else get_values())[:_MOST_HELD]
 
 
 class OtherTransport:

@@ -76,7 +76,7 @@ class PinnedAdapter(HTTPAdapter):
         return vars(self)["poolmanager"]
 
     @poolmanager.setter
-    def poolmanager(self, manager: Any) -> None:  # noqa: ANN401 - urllib3's
+    def poolmanager(self, manager: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride] # noqa: ANN401
         # Adapters of requests-toolbelt, and many of people's own, make one without calling requests' own method.
         if manager.connection_pool_kw.get("ssl_context") is not None:
             raise TypeError(

@@ -228,7 +228,7 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
     pin_options = split_options(options)
     public_roots = pin_options.get("public_roots")
     if public_roots is not None:
-        pin_options["public_roots"] = frozenset(public_roots)  # an iterator can be read only once
+        pin_options["public_roots"] = tuple(public_roots)  # an iterator can be read only once
     transport: Any = options.get("transport")
     mounts: Mapping[str, Any] = options.get("mounts") or {}
     if isinstance(transport, made):

@@ -109,6 +109,7 @@ def pinned_pool_manager(
         if context is not None:
             pools.enforced(context)
     pools.take(manager)
+    manager.pin_pools = pools
     return manager
 
 
@@ -288,9 +289,25 @@ for _name in (*TLSOptions._fields, *ASSERTED):
 
 
 class _Closing:
-    """Goes before the class of a manager: closing the last client also closes the user's own store."""
+    """Goes before the class of a manager: its pools check pins, and closing the last client closes the user's store."""
 
     pin_lease: Lease
+    pin_pools: PinnedPools
+
+    def connection_from_pool_key(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - urllib3's own
+        """Like urllib3's.
+
+        Raises:
+            UnenforceableContext: if ``pool_classes_by_scheme`` was set, and the pool would not check the pins.
+        """
+        inherited: Any = super()
+        pool = inherited.connection_from_pool_key(*args, **options)
+        if pool.scheme == "https" and not self.pin_pools.made(pool):
+            raise UnenforceableContext(
+                f"a {type(pool).__name__} would connect without checking the pins; set pool_classes_by_scheme on a "
+                "manager of your own, and give that one to note_responses(manager, store)"
+            )
+        return pool
 
     def clear(self) -> None:
         """Like urllib3's."""

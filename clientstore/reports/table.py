@@ -157,7 +157,8 @@ def all_reports(select: Select) -> list[QueuedReport]:
 def waiting(select: Select, until: float, now: float) -> list[tuple[int, float, str, str, str]]:
     """Id, next attempt, host, noted host and report-uri of each report that is due by then, in the order of sending.
 
-    The newest report of each host comes first, and of those the newest of each domain. So a flood delays nobody else.
+    First come the domains with the fewest attempts within the last hour. Of one domain the newest report of each host
+    comes first. So a flood delays nobody else, even if it goes on.
     """
     # Without the bodies: a thousand of them are a hundred megabytes.
     return select(
@@ -165,8 +166,9 @@ def waiting(select: Select, until: float, now: float) -> list[tuple[int, float, 
         " (PARTITION BY domain, turn ORDER BY id DESC) AS domain_turn FROM (SELECT *, row_number() OVER"
         " (PARTITION BY noted_host ORDER BY id DESC) AS turn FROM reports WHERE next_attempt_at <= ?"
         # A time further away than any wait was set by a wrong clock.
-        " OR next_attempt_at > ?)) ORDER BY turn, domain_turn, id DESC",
-        (until, now + _LONGEST_BACKOFF),
+        " OR next_attempt_at > ?)) LEFT JOIN (SELECT domain, count(*) AS tried FROM attempts WHERE attempted_at > ?"
+        " AND attempted_at <= ? GROUP BY domain) USING (domain) ORDER BY ifnull(tried, 0), turn, domain_turn, id DESC",
+        (until, now + _LONGEST_BACKOFF, now - _RATE_WINDOW, now),
     )
 
 
@@ -189,7 +191,7 @@ def claim(connection: sqlite3.Connection, report_id: int, now: float) -> QueuedR
     )
     # Not in the report's own row: that may be tried again within the hour, or be deleted.
     connection.execute("DELETE FROM attempts WHERE attempted_at NOT BETWEEN ? AND ?", (now - _RATE_WINDOW, now))
-    connection.execute("INSERT INTO attempts VALUES (?)", (now,))
+    connection.execute("INSERT INTO attempts SELECT ?, domain FROM reports WHERE id = ?", (now, report_id))
     return QueuedReport(*row)
 
 

@@ -28,11 +28,14 @@ def store_path(path: str | os.PathLike[str] | None, partition: str | None) -> Pa
 
     Raises:
         StoreError: for a text that cannot name a file.
+        TypeError: for a partition that is not a text.
     """
     if path is not None and os.fspath(path) == IN_MEMORY:
         return None
     file = default_path() if path is None else Path(os.fsdecode(path))
     if partition is not None:
+        if not isinstance(partition, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"partition must be a text, such as the host in the address bar, not {partition!r}")
         # A partition may be any text, so the file is named by its hash. The text itself is deliberately not stored.
         digest = hashlib.sha256(partition.encode(errors="surrogatepass")).hexdigest()[:32]
         file = file.with_name(f"{file.stem}.{digest}{file.suffix}")

@@ -95,8 +95,8 @@ CREATE TABLE reports (
     last_error TEXT
 );
 CREATE INDEX reports_by_attempt ON reports (next_attempt_at);
--- The attempts to send reports, one row each: those of the last hour are counted.
-CREATE TABLE attempts (attempted_at REAL NOT NULL);
+-- The attempts to send reports, one row each: those of the last hour are counted, in all and for each domain.
+CREATE TABLE attempts (attempted_at REAL NOT NULL, domain TEXT NOT NULL);
 """
 
 

@@ -155,6 +155,12 @@ def test_a_path_that_cannot_be_a_file_is_an_error_of_the_store(name: str, tmp_pa
         PinStore(f"{tmp_path}/{name}")
 
 
+@pytest.mark.parametrize("partition", [5, b"x", True])
+def test_a_partition_is_a_text(partition: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"partition must be a text.*, not"):
+        PinStore(tmp_path / "pins", partition=partition)
+
+
 def test_a_path_of_bytes_and_a_partition_of_any_text(tmp_path: Path) -> None:
     with PinStore(bytes(tmp_path / "pins"), partition="\ud800") as store:  # type: ignore[arg-type] # os.fspath gives both
         assert Path(store.path).parent == tmp_path

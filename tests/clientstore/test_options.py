@@ -18,8 +18,9 @@ from urllib3.connectionpool import HTTPSConnectionPool
 from websockets.exceptions import InvalidStatus
 
 from dynpin import PinValidationError
-from dynpin.clientstore import PinStore, pin_violation
+from dynpin.clientstore import PinStore, enforce, pin_violation
 from dynpin.clientstore.aiohttp import PinnedConnector, pinned_session
+from dynpin.clientstore.httpx import PinnedClient
 from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
 from dynpin.clientstore.urllib3 import note_responses, pinned_pool_manager
 from dynpin.clientstore.websockets import pinned_connect, pinned_connect_sync
@@ -44,6 +45,26 @@ def test_private_roots_are_bypassed_by_the_public_roots_that_are_given(world: Wo
     bypass: dict[str, Any] = {"private_roots": "bypass", "public_roots": iter([_root(world.honest)])}
     url = world.attacker.url(HOST)
     assert library.visit(world.store, world.plain_context(), [url], **bypass) == [200]
+
+
+@pytest.mark.parametrize(
+    ("option", "make", "said"),
+    [
+        ("public_roots", lambda world: str(world.roots_file()), "in DER"),
+        ("public_roots", lambda world: world.roots_file().read_bytes(), "in DER"),
+        ("public_roots", lambda world: [world.rogue.cert_pem.bytes()], "in DER"),
+        ("public_roots", lambda world: [str(world.roots_file())], "in DER"),
+        ("reporter", lambda world: print, r"a method add\(report, report_uri\)"),
+        ("on_violation", lambda world: "print", "be a function"),
+    ],
+    ids=["a file", "PEM", "roots in PEM", "files", "reporter", "on_violation"],
+)
+def test_a_value_of_another_kind_is_refused(world: World, option: str, make: Callable[[World], Any], said: str) -> None:
+    # With roots that match none, each chain would end in a private root, and none would be checked.
+    options: dict[str, Any] = {"private_roots": "bypass", "public_roots": [], option: make(world)}
+    for refuse in (enforce, lambda context, store, **given: PinnedClient(store, verify=context, **given)):
+        with pytest.raises(TypeError, match=f"{option} must .*{said}"):
+            refuse(world.plain_context(), world.store, **options)
 
 
 @pytest.mark.parametrize("library", LIBRARIES, ids=str)

@@ -18,6 +18,7 @@ from dynpin import UnenforceableContext
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.http_client import PinnedHTTPSConnection, PinnedHTTPSHandler
 from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
+from dynpin.clientstore.urllib3 import pinned_pool_manager
 
 from .apart import assert_unheard
 from .sites import Proxy
@@ -108,6 +109,22 @@ def test_requests_an_adapter_that_makes_a_part_itself_is_pinned_or_refused(
     assert is_pinned or "let the methods of PinnedAdapter make" in str(caught.value)
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_urllib3_pools_of_another_class_are_refused(world: World, proxied: bool) -> None:
+    world.pin_site()
+    with (
+        Proxy() as proxy,
+        pinned_pool_manager(
+            world.store, ca_certs=str(world.roots_file()), proxy_url=proxy.url if proxied else None
+        ) as manager,
+    ):
+        manager.pool_classes_by_scheme = {"https": urllib3.HTTPSConnectionPool}
+        with pytest.raises(UnenforceableContext, match="a HTTPSConnectionPool would connect without checking the pins"):
+            manager.request("GET", world.attacker.url(HOST))
+    world.attacker.wait_idle()
+    assert world.attacker.connections == 0
 
 
 def test_http_client_an_answer_on_another_socket_is_not_noted(world: World) -> None:

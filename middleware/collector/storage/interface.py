@@ -135,7 +135,7 @@ class Jobs(Protocol):
         ...
 
     def pending_alerts(self, channel: str, limit: int) -> list[PendingAlert]:
-        """Alerts that a channel has still to take; none about groups that somebody has muted or resolved since."""
+        """Alerts that a channel has still to take, possible attacks first; not those muted or resolved since."""
         ...
 
     def note_channel(self, note: ChannelNote, told: Iterable[Group] = ()) -> None:

@@ -128,6 +128,20 @@ def test_noise_of_five_domains_neither_declines_nor_delays_the_report_of_a_bank(
     assert len(noisy) == len([host for host in sent if "evil" in host])
 
 
+def test_a_flood_that_goes_on_does_not_delay_the_report_of_a_bank(store: PinStore, clock: Clock) -> None:
+    queue = by_hand(store, max_per_hour=6)
+    sent: list[str] = []
+    for number in range(120):
+        for domain in range(5):
+            queue.add(a_report(f"h{number}.evil{domain}.test"), URI)
+        if number == 30:
+            queue.add(a_report(), URI)
+        clock.now += 60
+        sent += [delivery.report.host for delivery in queue.send()]
+    # Six attempts in the first hour, before it was queued. It is among those of the next hour.
+    assert HOST in sent[6:12]
+
+
 def test_a_full_disk_of_the_queue_does_not_hide_the_violation(world: World, caplog: pytest.LogCaptureFixture) -> None:
     class Full:
         def add(self, report: Report, report_uri: str) -> None:

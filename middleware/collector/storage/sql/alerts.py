@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, and_, cast, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Double, and_, case, cast, delete, func, or_, select, update
 
 from ..values import ChannelNote, Group, PendingAlert, Rise
 from . import schema
@@ -18,6 +18,8 @@ __all__ = ["announce", "channels", "keep_channels", "note_channel", "pending_ale
 _groups, _rates, _pending, _channels = schema.groups.c, schema.rates.c, schema.pending_alerts.c, schema.channels.c
 # A resolved group that comes back is told again; a muted group is not.
 _STANDS = or_(_groups.state == "open", and_(_pending.reports.is_not(None), _groups.state != "muted"))
+# A stranger who makes thousands of groups must not delay the alert of an attack by hours.
+_ATTACKS_FIRST = case((_groups.severity == "attack", 0), else_=1)
 _NOTED = [each.name for each in fields(ChannelNote) if each.name != "waiting"]
 
 
@@ -73,7 +75,7 @@ def pending_alerts(unit: Unit, channel: str, limit: int) -> list[PendingAlert]:
         select(*GROUP_COLUMNS, _pending.reports.label("risen"), _pending.before)
         .select_from(schema.pending_alerts.join(schema.groups, _groups.id == _pending.group_id))
         .where(_pending.channel == channel, _STANDS)
-        .order_by(_pending.group_id)
+        .order_by(_ATTACKS_FIRST, _pending.group_id)
         .limit(limit)
     )
     return [PendingAlert(group_of(row), row.risen, row.before) for row in rows]

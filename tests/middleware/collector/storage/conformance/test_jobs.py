@@ -39,6 +39,15 @@ def test_a_verdict_moves_the_reports_and_names_the_authorities(storage: SQLStora
     assert storage.unannounced(9) == []
 
 
+def test_a_flood_of_new_groups_delays_no_alert_of_an_attack(storage: SQLStorage) -> None:
+    storage.add([arrival(f"h{number}.test") for number in range(30)] + [arrival("late.test")], {})
+    told = [(group, "attack" if group.host == "late.test" else "unclear") for group, _, _ in storage.untriaged(99, "x")]
+    storage.set_verdicts((group, Triaged("undecided", severity, "", "{}")) for group, severity in told)
+    storage.announce(["mail"], [PendingAlert(group) for group in storage.unannounced(99)], NOW)
+    storage.keep_channels(["mail"])
+    assert storage.pending_alerts("mail", 5)[0].group.host == "late.test"
+
+
 def test_what_rises(storage: SQLStorage) -> None:
     hour = int(NOW // 3600)
     storage.add([arrival("calm.test", NOW - 3600 * n) for n in range(24)] + [arrival("calm.test")], {})
