@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from dynpin.counts import plural
+
 __all__ = ["duration", "parse_duration"]
 
 _UNITS = {"year": 31_536_000, "week": 604_800, "day": 86_400, "hour": 3600, "minute": 60, "second": 1}
@@ -19,7 +21,7 @@ def duration(seconds: float) -> str:
     for unit, size in _UNITS.items():
         count, rest = divmod(whole, size)
         if unit != "week" and count and (not rest or count >= 3):
-            return f"{count} {unit}{'' if count == 1 else 's'}"
+            return f"{count} {plural(count, unit)}"
     return "0 seconds"
 
 

@@ -1,4 +1,4 @@
-"""All exceptions of the package.
+"""All exceptions of the package, and the text of others.
 
 Each message names the thing, the host, the cause and the next step. Each exception is also a subclass of a similar
 built-in error, so that code without knowledge of dynpin handles it correctly.
@@ -6,6 +6,7 @@ built-in error, so that code without knowledge of dynpin handles it correctly.
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,13 @@ __all__ = [
     "StoreError",
     "UnenforceableContext",
     "UnpinnableKey",
+    "without_codes",
 ]
 
 # X509_V_ERR_APPLICATION_VERIFICATION of OpenSSL: the chain is valid, but the application refuses it.
 _APPLICATION_VERIFICATION = 50
+# What CPython adds to the text of an error: the system's or OpenSSL's code before it, and its own source line after it.
+_CODES = re.compile(r"^\[(?:Errno -?[0-9]+|[A-Z][A-Z0-9_: ]*)\] | \(_ssl\.c:[0-9]+\)$")
 
 
 class DynpinError(Exception):
@@ -134,6 +138,11 @@ class PinValidationError(DynpinError, ssl.SSLCertVerificationError):
     def __reduce__(self) -> tuple[object, ...]:
         # OSError pickles its args, which are not those of __init__. This keeps the error usable in process pools.
         return (_rebuild, (self.args[1], self.validation, self.report))
+
+
+def without_codes(text: str) -> str:
+    """The text of an OSError without its codes, which differ between versions and say nothing to people."""
+    return _CODES.sub("", text)
 
 
 def _rebuild(message: str, validation: Validation | None, report: Report | None) -> PinValidationError:

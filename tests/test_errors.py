@@ -23,6 +23,7 @@ from dynpin import (
     UnenforceableContext,
     UnpinnableKey,
 )
+from dynpin.errors import without_codes
 from dynpin.validation import validate
 
 ERRORS: list[tuple[DynpinError, type[Exception], str]] = [
@@ -69,3 +70,22 @@ def test_every_public_error_stands_in_the_table() -> None:
     public = {getattr(dynpin, name) for name in dynpin.__all__}
     errors = {value for value in public if isinstance(value, type) and issubclass(value, DynpinError)}
     assert errors == {type(error) for error, _, _ in ERRORS} | {DynpinError}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1016)",
+            "certificate verify failed: self-signed certificate",
+        ),
+        ("[SSL] unknown error (_ssl.c:2580)", "unknown error"),
+        ("[Errno 111] Connection refused", "Connection refused"),
+        ("[Errno -2] Name or service not known", "Name or service not known"),
+        ("[::1] is not reached", "[::1] is not reached"),
+        ("no code here (_ssl.c:)", "no code here (_ssl.c:)"),
+        ("", ""),
+    ],
+)
+def test_the_words_of_an_error_without_its_codes(text: str, words: str) -> None:
+    assert without_codes(text) == words

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from dynpin.counts import counted
 from dynpin.hosts import canonical_host, superdomains
 
 from .numbers import MOST_HOSTS, whole_number
@@ -53,7 +54,8 @@ class Refusal:
 
     def __str__(self) -> str:
         where = f"below {self.scope}" if self.scope else "in all"
-        return f"{self.host} was not noted: the store notes at most {self.bound} hosts {where}, and evicts none of them"
+        most = counted(self.bound, "host")
+        return f"{self.host} was not noted: the store notes at most {most} {where}, and evicts none of them"
 
 
 @dataclass(frozen=True, slots=True)

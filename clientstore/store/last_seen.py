@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Literal
 
+from dynpin.counts import counted
 from dynpin.durations import duration
 from dynpin.errors import StoreError
 from dynpin.report import FIRST_SECOND, LAST_SECOND, rfc3339
@@ -116,7 +117,7 @@ def describe_jump(database: Database | MemoryDatabase, seen_at: float, now: floa
     )
     if not expired:
         return None
-    hosts = "1 host" if expired == 1 else f"{expired} hosts"
+    hosts = counted(expired, "host")
     return (
         f"the clock reads {rfc3339(now)}, {duration(moved)} after the last time seen, and the pins of {hosts} have "
         "expired in between. If the clock is wrong, set it right and they hold again: dynpin hosts list --all "

@@ -11,6 +11,7 @@ from dynpin.cli.lint import Threshold
 from dynpin.cli.options import moment
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.progress import counting_bar
+from dynpin.counts import counted
 from dynpin.deploy.many import Outcome, check_all, inventories_below
 from dynpin.deploy.reach import LookOptions
 
@@ -36,7 +37,7 @@ def check_folder(
     else:
         for each in outcomes:
             say(_line(each, folder, fail_on))
-        say(f"{len(outcomes)} site{'' if len(outcomes) == 1 else 's'}, {len(bad)} with a finding.")
+        say(f"{counted(len(outcomes), 'site')}, {len(bad)} with a finding.")
     if bad:
         finding()
 

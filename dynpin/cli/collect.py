@@ -18,11 +18,12 @@ from dynpin.cli.collect_move import move
 from dynpin.cli.collect_settings import FLAGS, Settings, Sourced, described
 from dynpin.cli.collect_status import status
 from dynpin.cli.collect_tokens import app as tokens_app
-from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of, several
+from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import AcceptClockOption, JsonOption
 from dynpin.cli.printing import print_json, say
+from dynpin.counts import counted
 from dynpin.errors import PolicyError, StoreError
 
 if TYPE_CHECKING:
@@ -307,7 +308,7 @@ def prune(
     if as_json:
         print_json(asdict(pruned))
     else:
-        say(f"{several(pruned.reports, 'report')} and {several(pruned.groups, 'group')} deleted")
+        say(f"{counted(pruned.reports, 'report')} and {counted(pruned.groups, 'group')} deleted")
     if jump is not None:
         finding(str(jump))
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of, several
+from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
+from dynpin.counts import counted
 from dynpin.errors import StoreError
 from dynpin.report import rfc3339
 
@@ -49,9 +50,9 @@ def status(
         )
     else:
         say(f"storage   {fault or 'reports can be stored'}")
-        of = f", of {several(len(accepted), 'token')}" if accepted else ""
-        say(f"accepted  {several(sum(accepted.values()), 'report')} in this hour{of}")
-        say(f"waiting   {several(waiting, 'group')} for a verdict")
+        of = f", of {counted(len(accepted), 'token')}" if accepted else ""
+        say(f"accepted  {counted(sum(accepted.values()), 'report')} in this hour{of}")
+        say(f"waiting   {counted(waiting, 'group')} for a verdict")
         for name, since in failing.items():
             say(f"alerts    {name} has taken no message since {since}; the log of the worker says why")
         if jump is not None:

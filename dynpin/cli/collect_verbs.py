@@ -18,7 +18,7 @@ from dynpin.errors import PolicyError
 if TYPE_CHECKING:
     from dynpin.middleware.collector import Storage
 
-__all__ = ["ConfigFile", "StorageOption", "open_storage", "settings_of", "several"]
+__all__ = ["ConfigFile", "StorageOption", "open_storage", "settings_of"]
 
 ConfigFile = Annotated[
     Path | None,
@@ -35,11 +35,6 @@ def settings_of(context: typer.Context, storage: str | None = None, config: Path
         return read_settings({**flags, **after}, config or file, os.environ)
     except PolicyError as error:
         fail(str(error))
-
-
-def several(number: int, thing: str) -> str:
-    """A number of things: ``1 group``, ``2,000 groups``."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _is_missing(address: str | Path) -> bool:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from dynpin.cli.consoles import text_console
 from dynpin.cli.printing import printable
+from dynpin.counts import counted
 from dynpin.deploy.lint import Finding, HeaderField, Severity
 
 __all__ = ["show_findings"]
@@ -42,7 +43,7 @@ def show_findings(
             console.print(_paragraph("\n".join(map(printable, found.fix.split("\n"))), console.width, "Fix   "))
         console.print()
     count = len(results) + others
-    console.print("No fault found." if not count else f"{count} finding{'' if count == 1 else 's'}.")
+    console.print("No fault found." if not count else f"{counted(count, 'finding')}.")
 
 
 def _paragraph(text: str, width: int, label: str = "") -> Text:

@@ -21,6 +21,7 @@ from dynpin.clientstore.store import PinStore, Refusal, forget_command
 from dynpin.clientstore.store import check as check_file
 from dynpin.clientstore.store import repair as repair_file
 from dynpin.clientstore.store.formats import certificate_digest, describe
+from dynpin.counts import counted
 from dynpin.durations import duration
 from dynpin.errors import StoreError, UnpinnableKey
 from dynpin.hosts import KnownPinnedHost, canonical_host
@@ -262,7 +263,7 @@ def check(
     faults = check_file(path, now)
     if repair and faults and path.exists():
         done = repair_file(path, now)
-        saved = f"{done.kept} host{'' if done.kept == 1 else 's'} saved"
+        saved = f"{counted(done.kept, 'host')} saved"
         say(f"{saved}; the damaged file is {done.aside}", err=True)
         faults = check_file(path, now)
     refusals: list[Refusal] = []
@@ -311,7 +312,7 @@ def _see_list(store: Path | None) -> str:
 
 def _count(entry: KnownPinnedHost) -> str:
     number = len(entry.pins) + len(entry.certificates)
-    return f"{number} {entry.source} pin{'s' if number != 1 else ''}"
+    return f"{counted(number, f'{entry.source} pin')}"
 
 
 def _refused(refusal: Refusal, now: float) -> str:

@@ -16,6 +16,7 @@ from dynpin.cli.printing import print_json, say
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import ask, list_expires_at, look_at
 from dynpin.clientstore.store import follow as follow_list
+from dynpin.counts import counted
 from dynpin.durations import duration
 from dynpin.errors import RecoveryError
 from dynpin.hosts import KnownPinnedHost, canonical_host
@@ -148,7 +149,7 @@ def follow(
     if not held:
         finding(f"{uri}: {look.outcome}; dynpin looks again later")
     if not as_json:
-        say(f"{uri}: {look.outcome}; {held} host{'' if held == 1 else 's'} pinned by it")
+        say(f"{uri}: {look.outcome}; {counted(held, 'host')} pinned by it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from dynpin.cli.options import JsonOption, ProcessesOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.progress import counting_bar
 from dynpin.cli.written import check_place, save
+from dynpin.counts import counted
 
 if TYPE_CHECKING:
     from dynpin.lab.picture import Format
@@ -109,8 +110,6 @@ def run(
     form = None if picture is None else _form(picture)
     scenario = _named(name or "")
     playings = _played([scenario], _agents(agent or ["dynpin"]), 1)
-    if not playings:
-        fail(f"{scenario.name} is played with {', '.join(scenario.agents)}")
     if as_json:
         print_json(_as_json(scenario) | {"playings": [playing.to_dict() for playing in playings]})
     else:
@@ -174,7 +173,7 @@ def _run_all(
         from dynpin.lab.handout import write_handout  # noqa: PLC0415
 
         save(html, write_handout(chosen, playings, explorer=quote(explorer.name)))
-        say(f"\n{html}: {len(playings)} playings of {len(chosen)} scenarios", err=as_json)
+        say(f"\n{html}: {counted(len(playings), 'playing')} of {counted(len(chosen), 'scenario')}", err=as_json)
         save(explorer, write_explorer(chosen, playings, handout=quote(html.name)))
         say(f"{explorer}: the same, step by step in a browser", err=as_json)
     _finish(playings)
@@ -184,6 +183,8 @@ def _played(chosen: list[Scenario], agents: list[str] | None, processes: int | N
     from dynpin.lab.playing import play_all  # noqa: PLC0415 - it needs the servers and clients of the extra
 
     total = sum(agents is None or agent in agents for scenario in chosen for agent in scenario.agents)
+    if not total:
+        fail("; ".join(f"{scenario.name} is played with {', '.join(scenario.agents)}" for scenario in chosen))
     try:
         with counting_bar(total, "scenarios with agents") as advance:
             return play_all(chosen, agents, processes=processes, progress=advance)

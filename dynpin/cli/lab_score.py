@@ -48,7 +48,7 @@ def score(
         list[str] | None, typer.Option("--rule", metavar="ID", help="Test only this rule. Repeatable.")
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", help="Seconds for each visit; then the agent is ended.", min=1.0)
+        float, typer.Option("--timeout", help="Seconds for each visit; then the agent is ended.", min=1.0, max=86_400)
     ] = 20.0,
     processes: ProcessesOption = None,
     html: Annotated[

@@ -18,6 +18,7 @@ from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.progress import progress_bar
+from dynpin.counts import counted
 from dynpin.deploy.lint import CLASSES, MAX_LINE, Figure, Scan, catalogue
 
 __all__ = ["scan_file"]
@@ -60,7 +61,9 @@ def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
                 if result.lines % _LINES_A_STEP == 0:
                     # A pipe has no size and no position.
                     show(
-                        f"{result.lines:,} lines, {result.with_header:,} with a header", raw.tell() if size else 0, size
+                        f"{counted(result.lines, 'line')}, {result.with_header:,} with a header",
+                        raw.tell() if size else 0,
+                        size,
                     )
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         fail(f"{name}: the compressed data cannot be read after line {result.lines}: {error}")
@@ -124,8 +127,8 @@ def _lines(stream: _Lines) -> Iterator[bytes]:
 def _show(result: Scan) -> None:
     console = table_console()
     say(
-        f"{result.lines:,} lines: {result.responses:,} responses, {result.unanswered:,} without an answer, "
-        f"{result.unreadable:,} that could not be read."
+        f"{counted(result.lines, 'line')}: {counted(result.responses, 'response')}, "
+        f"{result.unanswered:,} without an answer, {result.unreadable:,} that could not be read."
     )
     if result.with_header and not result.chains:
         say("No line has chain_pins: whether the pins are in the chain of their site was not looked at.")

@@ -38,6 +38,7 @@ from dynpin.clientstore.store.formats import (
     write_toml,
     write_wget2,
 )
+from dynpin.counts import counted
 from dynpin.errors import InvalidPinFile
 from dynpin.hosts import KnownPinnedHost, OnExpiry, canonical_host
 
@@ -112,8 +113,8 @@ def import_pins(
         print_json({"imported": taken, "not_taken": left})
         return
     say(
-        f"{taken} host{'s' if taken != 1 else ''} imported"
-        + (f", {left} not taken: expired, or older than what is there" if left else "")
+        f"{counted(taken, 'host')} imported"
+        + (f", {left:,} not taken: expired, or older than what is there" if left else "")
     )
 
 
@@ -240,11 +241,11 @@ class _Reading:
         for entry in self._entries:
             self.count += 1
             if self.count % _STEP == 0:
-                self._show(f"{self.count:,} hosts read", self._binary.tell() if self._size else 0, self._size)
+                self._show(f"{counted(self.count, 'host')} read", self._binary.tell() if self._size else 0, self._size)
             yield entry
 
     def merged(self, count: int) -> None:
-        self._show(f"{count:,} hosts merged", count, self.count)
+        self._show(f"{counted(count, 'host')} merged", count, self.count)
 
 
 def _guess(beginning: str, name: str, keys: Path | None) -> ImportFormat:
@@ -282,7 +283,7 @@ def _own(pins: PinStore, names: list[str], missing: list[str]) -> Iterator[Known
 def _shown(entries: Iterable[KnownPinnedHost], total: int | None, show: Show) -> Iterator[KnownPinnedHost]:
     for number, entry in enumerate(entries, start=1):
         if number % _STEP == 0:
-            show(f"{number:,} hosts written", number, total)
+            show(f"{counted(number, 'host')} written", number, total)
         yield entry
 
 

@@ -16,6 +16,7 @@ from dynpin.cli.get import StoreOption
 from dynpin.cli.options import context_of
 from dynpin.cli.printing import say
 from dynpin.clientstore import PinStore
+from dynpin.counts import counted
 from dynpin.pins import Pin
 
 __all__ = ["proxy"]
@@ -121,7 +122,7 @@ def _welcome(address: str, pins: PinStore, authority: Path) -> None:
     spki = Pin.from_file(authority)
     for label, text in (
         ("proxy", f"{url}   (Ctrl-C stops it)"),
-        ("store", f"{pins.path}   ({len(pins)} hosts)"),
+        ("store", f"{pins.path}   ({counted(len(pins), 'host')})"),
         ("authority", f"{authority}   (trust it in the programs behind, nowhere else: its key lies beside it)"),
         ("curl", f"curl --proxy {url} --cacert {authority} URL"),
         ("chromium", f"chromium --proxy-server={url} --user-data-dir=NEW --ignore-certificate-errors-spki-list={spki}"),

@@ -24,6 +24,7 @@ from dynpin.cli.recovery_shared import (
     refuse_clock,
     signers_of,
 )
+from dynpin.counts import counted
 from dynpin.deploy.recovery import (
     OFFLINE,
     ROLES,
@@ -259,7 +260,8 @@ def rotate_keys(
     for role in roles:
         was, comes = before[role], coming.roles[role]
         if (was.threshold, len(was.keyids)) != (comes.threshold, len(comes.keyids)):
-            say(f"{role}: {comes.threshold} of {len(comes.keyids)} keys, not {was.threshold} of {len(was.keyids)}")
+            held = counted(len(comes.keyids), "key")
+            say(f"{role}: {comes.threshold} of {held}, not {was.threshold} of {len(was.keyids)}")
     for each in waiting:
         if each.missing:
             say(f"{each}: dynpin recovery sign --key FILE{inside(folder)}")

@@ -20,6 +20,7 @@ from dynpin.cli.recovery_shared import (
     refuse_clock,
     signers_of,
 )
+from dynpin.counts import counted
 from dynpin.deploy import recovery as signed_lists
 from dynpin.deploy.recovery import (
     ONLINE,
@@ -74,7 +75,7 @@ def publish(
     if as_json:
         print_json({"folder": str(target), "written": changed, "problems": problems})
     else:
-        say(f"{target}: {len(changed)} file{'' if len(changed) == 1 else 's'} written")
+        say(f"{target}: {counted(len(changed), 'file')} written")
     _say_closed(target)
     _end_with(problems)
 

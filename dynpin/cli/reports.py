@@ -16,6 +16,7 @@ from dynpin.cli.get import StoreOption, existing_store
 from dynpin.cli.options import CaOption, JsonOption, context_of
 from dynpin.cli.printing import print_json, say
 from dynpin.clientstore import Delivery, QueuedReport, ReportQueue
+from dynpin.counts import counted
 from dynpin.durations import duration
 from dynpin.report import rfc3339
 
@@ -109,7 +110,7 @@ def drop(
 def _state(report: QueuedReport, now: float) -> str:
     if report.state == "sent":
         return "sent"
-    tried = f"{report.attempts} attempts" if report.attempts != 1 else "1 attempt"
+    tried = counted(report.attempts, "attempt")
     why = f", {tried}: {report.last_error}" if report.last_error else ""
     if report.next_attempt_at is None:
         return f"given up{why}"

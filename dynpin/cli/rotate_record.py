@@ -13,6 +13,7 @@ from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_output import end_with, status_as_json
 from dynpin.cli.rotate_site import as_sent, change, earlier_history, has_history, inventory_beside, kept_at, sights
 from dynpin.cli.site import built_of
+from dynpin.counts import counted
 from dynpin.deploy.rotation import Deployed, Event, History, Published, disagreements, status
 from dynpin.errors import DynpinError, InvalidHost
 from dynpin.header import PublicKeyPins
@@ -124,9 +125,9 @@ def record(
         recorded = {"history": str(where), "events": count, "recorded": count - before}
         print_json(recorded | status_as_json(kept, stands, differs))
     elif count == before:
-        say(f"nothing new: {where} has it already, with {count} events of {kept.host}")
+        say(f"nothing new: {where} has it already, with {counted(count, 'event')} of {kept.host}")
     else:
-        say(f"recorded in {where}: {count} events of {kept.host}")
+        say(f"recorded in {where}: {counted(count, 'event')} of {kept.host}")
         if earlier is not None:
             say(f"It goes on from {history}. Commands read that file no more.")
         elif begin is not None:
@@ -199,7 +200,7 @@ def repair(
             }
         )
         return
-    say(f"{where}: {len(saved.events)} events of {kept.host} are saved")
+    say(f"{where}: {counted(len(saved.events), 'event')} of {kept.host} saved")
     for line in saved.unread:
         say(f"  not read: {line}")
     if goes_on:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from dynpin.cli.consoles import text_console
 from dynpin.cli.printing import print_json
+from dynpin.counts import counted
 from dynpin.deploy.tables import csv_table
 from dynpin.durations import duration
 
@@ -56,7 +57,9 @@ def print_advice(study: Study, advice: Advice, form: Form) -> None:
 
 def _show(study: Study, outcomes: tuple[Outcome, ...]) -> None:
     console = text_console(_WIDTH)
-    console.print(f"{study.clients:,} clients ({study.population.name}), {study.days:g} days, seed {study.seed}")
+    console.print(
+        f"{counted(study.clients, 'client')} ({study.population.name}), {study.days:g} days, seed {study.seed}"
+    )
     table = _table("policy", "locked out\nat most", "\nclient-days", "fooled\nat most", "\nclient-days", "turned\naway")
     for outcome in outcomes:
         table.add_row(
@@ -102,8 +105,12 @@ def _show_recovery(console: Console, recovery: Recovery, study: Study, outcomes:
 
 
 def _show_cap(console: Console, study: Study) -> None:
-    """Say if the clients' cap is below a policy's max-age."""
+    """Say if the clients' cap is below a policy's max-age, and if they note none of its pins."""
     for policy in study.policies:
+        if not policy.backups and policy.pinned != "none":
+            told = f"{policy.name}: clients note no header without a Backup Pin (RFC 7469 §2.5), so nobody has pins."
+            console.print(told, style="yellow", end="\n\n")
+            continue
         if study.held(policy) < policy.max_age and policy.pinned != "none":
             cap = duration(study.client_cap)
             told = f"{policy.name}: clients hold max-age to {cap} (client_cap), so these are the numbers of {cap}."
@@ -113,7 +120,7 @@ def _show_cap(console: Console, study: Study) -> None:
 def _show_advice(study: Study, advice: Advice) -> None:
     console = text_console(_WIDTH)
     best = advice.best
-    backups = f"{best.backups} backup{'' if best.backups == 1 else 's'}"
+    backups = counted(best.backups, "backup")
     said = f"max-age {duration(best.max_age)}, {backups}" if advice.pays else "no pins"
     console.print(Text.assemble((said, "bold"), f"   for the {study.population.name} population"))
     for reason in advice.reasons:

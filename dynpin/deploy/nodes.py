@@ -7,7 +7,6 @@ by its own address, with the site's name in SNI, in the check of the certificate
 from __future__ import annotations
 
 import http.client
-import re
 import socket
 import ssl
 import threading
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 
 from dynpin._version import __version__
 from dynpin.clientstore.enforcement import unverified_chain, verified_chain
+from dynpin.errors import without_codes
 from dynpin.middleware.policy import Inventory, Node
 
 __all__ = [
@@ -246,7 +246,7 @@ def why_silent(error: Exception) -> str:
     if isinstance(error, http.client.HTTPException):
         return f"the answer is not HTTP ({type(error).__name__})"
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return re.sub(r"^\[[A-Z0-9_: ]+\] | \(_ssl\.c:\d+\)$", "", said)  # CPython adds OpenSSL's name, and its own line
+    return without_codes(said)
 
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:

@@ -79,6 +79,11 @@ class Certificate:
         """The pins of the chain up to the root, leaf first."""
         return (self.key.pin, *(issuer.key.pin for issuer in self.issuer.lineage))
 
+    @property
+    def served_pins(self) -> tuple[Pin, ...]:
+        """The pins of the chain that a server sends, leaf first: without the root."""
+        return self.pins[: len(self.served)]
+
     def configure_cert(self, context: ssl.SSLContext) -> None:
         """Make a server's context show it (trustme's certificates have this method too)."""
         with tempfile.TemporaryDirectory(prefix="dynpin-lab-") as folder:  # ssl reads keys only from files

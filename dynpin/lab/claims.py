@@ -233,8 +233,8 @@ _ALL = (
     Claim(
         "firefox-1024",
         "firefox",
-        "Firefox kept 1024 entries, HSTS among them, and evicted one with the lowest score; a score grows by one for "
-        "each day of use.",
+        "Firefox kept 1024 entries, HSTS among them, and evicted one with the lowest score (of several, any one); a "
+        "score grows by one for each day of use.",
         f"{_STORAGE}, MaybeEvictOneEntry and UpdateScore",
     ),
     Claim(
@@ -308,7 +308,8 @@ _ALL = (
     Claim(
         "wget2-no-limit",
         "wget2",
-        "wget2 has no limit on its entries, and reads and writes its whole file at each run.",
+        "wget2 has no limit on its entries. It reads its whole file at each run, and writes it when there was a "
+        "header.",
         f"{_HPKP}, _hpkp_db_load and _hpkp_db_save; seen at each playing",
     ),
     Claim(
@@ -328,6 +329,13 @@ _ALL = (
         "wget2",
         "wget2 checks every chain against its pins, whatever root it ends in.",
         "wget2 1.99, libwget/ssl_gnutls.c, cert_verify_hpkp; seen at each playing",
+    ),
+    Claim(
+        "wget2-served",
+        "wget2",
+        "wget2 checks the certificates that the server sends against its pins, not the validated chain: the pin of a "
+        "root never matches, since servers do not send roots.",
+        "wget2 1.99, libwget/ssl_gnutls.c, verify_certificate_callback; seen at each playing",
     ),
     Claim(
         "wget2-no-reports",

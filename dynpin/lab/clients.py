@@ -200,7 +200,7 @@ class Client:
             target=met.name if met else None,
             outcome=outcome,
             host=host,
-            shown=visit.chain or (met.certificate.pins if met else ()),
+            shown=visit.chain or (met.certificate.served_pins if met else ()),
             pinned=held.pins if held else (),
             header=met.header_line if met and visit.status is not None else None,
             noting=noting.outcome if noting else None,

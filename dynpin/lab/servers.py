@@ -6,6 +6,7 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
+from dynpin.counts import plural
 from dynpin.deploy.guard import Verdict, guard
 from dynpin.deploy.lint import Circumstances, lint
 from dynpin.deploy.rotation import Deployed, History, Published
@@ -251,7 +252,7 @@ class Site(Answerer):
         """Keys in words; the site's own keys by their numbers."""
         own = f"{self.name} key "
         if all(key.startswith(own) for key in keys):
-            return f"its key{'s'[: len(keys) - 1]} {_listed([key.removeprefix(own) for key in keys])}"
+            return f"its {plural(len(keys), 'key')} {_listed([key.removeprefix(own) for key in keys])}"
         return _listed(keys)
 
     def _record(self, header: PublicKeyPins | None) -> None:

@@ -87,7 +87,8 @@ class Event:
         target: the name of the actor that a visit reached, or that an action was done to; None for nobody.
         outcome: the outcome of a visit; None for other actions.
         host: the name that was visited.
-        shown: the pins of the chain that was shown, leaf first. For an action: the pins of the chain that its actor
+        shown: the pins of the chain that the client has built, leaf first; if it reports none, of the chain that the
+            server sent, which has no root. For an action: the pins of the chain that its actor
             shows from then on, if that changes.
         pinned: the pins that the client held for the visit, or that it noted in the visit; empty if it had none. For an
             action: the pins in its actor's header from then on, if that changes.
@@ -104,6 +105,8 @@ class Event:
         report: for an attempt to report a violation, ``"taken"`` or ``"failed"``; else None.
         leaves: whether its actor answers nobody from then on.
         held: what clients hold right after it, by the client's name; only clients for which it has changed.
+        lapsed: the hosts whose pins had expired by the client's own clock and are gone since the event before, by the
+            client's name.
     """
 
     at: float
@@ -124,6 +127,7 @@ class Event:
     report: Literal["taken", "failed"] | None = None
     leaves: bool = False
     held: Mapping[str, tuple[Held, ...]] = field(default_factory=dict[str, tuple[Held, ...]])
+    lapsed: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import contextlib
 from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -80,6 +81,11 @@ class Holder(Protocol):
         """Its name in the story."""
         ...
 
+    @property
+    def ahead(self) -> timedelta:
+        """How far its clock is ahead of the true one."""
+        ...
+
     def holds(self) -> tuple[Held, ...]:
         """What it holds now, by host, from its agent's own store."""
         ...
@@ -119,7 +125,8 @@ class World:
         self.owners_root: Recovery | None = None
         self.thiefs_root: Recovery | None = None
         self._stack = stack
-        self._held: dict[str, tuple[Held, ...]] = {}
+        # What each holder held after the last event, and how far its clock was ahead then, in seconds.
+        self._held: dict[str, tuple[tuple[Held, ...], float]] = {}
 
     @property
     def at(self) -> float:
@@ -129,11 +136,19 @@ class World:
     def saw(self, event: Event) -> Event:
         """Record an event, with the changes in all stores."""
         changed: dict[str, tuple[Held, ...]] = {}
+        lapsed: dict[str, tuple[str, ...]] = {}
         for holder in self.holders:
-            held = holder.holds()
-            if held != self._held.get(holder.name, ()):
-                changed[holder.name] = self._held[holder.name] = held
-        event = replace(event, held=changed)
+            held, ahead = holder.holds(), holder.ahead.total_seconds()
+            before, was_ahead = self._held.get(holder.name, ((), 0.0))
+            if held != before:
+                changed[holder.name] = held
+                kept = {each.host for each in held}
+                # By its own clock, which somebody may have moved.
+                over = [each for each in before if each.until is not None and each.until + was_ahead <= self.at + ahead]
+                if hosts := tuple(each.host for each in over if each.host not in kept):
+                    lapsed[holder.name] = hosts
+            self._held[holder.name] = held, ahead
+        event = replace(event, held=changed, lapsed=lapsed)
         self.timeline.events.append(event)
         return event
 

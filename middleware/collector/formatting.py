@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dynpin.counts import counted
 from dynpin.report import rfc3339
 
-__all__ = ["ago", "count", "one_line", "several", "things", "when", "without_controls"]
+__all__ = ["ago", "count", "one_line", "when", "without_controls"]
 
 
 def when(seconds: float | None) -> str:
@@ -19,18 +20,8 @@ def ago(seconds: float, now: float) -> str:
         return "just now"
     for size, name in ((86_400, "day"), (3600, "hour"), (60, "minute")):
         if elapsed >= size:
-            return f"{several(int(elapsed // size), name)} ago"
+            return f"{counted(int(elapsed // size), name)} ago"
     return "just now"
-
-
-def several(number: int, thing: str) -> str:
-    """A number of things: ``1 group``, ``2,000 groups``."""
-    return f"{count(number)} {things(number, thing)}"
-
-
-def things(number: int, thing: str) -> str:
-    """The singular or plural for a number: ``group``, ``groups``."""
-    return thing if number == 1 else f"{thing}s"
 
 
 def count(number: int) -> str:

@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable
 
-from .formatting import several
+from dynpin.counts import counted
 
 __all__ = ["Outage", "Repeated"]
 
@@ -126,4 +126,4 @@ class Outage:
 
 
 def _answered(reports: int) -> str:
-    return f"{several(reports, 'report')} {'was' if reports == 1 else 'were'} answered with 503"
+    return f"{counted(reports, 'report')} {'was' if reports == 1 else 'were'} answered with 503"

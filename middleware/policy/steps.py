@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from dynpin.counts import counted
 from dynpin.durations import duration
 from dynpin.header import PublicKeyPins
 
@@ -214,8 +215,8 @@ def shown(max_age: int | None) -> str:
 def reported(position: Position, ramp: Ramp) -> str:
     """The reports of clients, as text."""
     open_groups = position.open_groups
-    one = open_groups == 1
-    return f"{open_groups} {'group' if one else 'groups'} of reports {'is' if one else 'are'} open at {ramp.collector}"
+    are = "is" if open_groups == 1 else "are"
+    return f"{counted(open_groups, 'group')} of reports {are} open at {ramp.collector}"
 
 
 def _height(max_age: int | None) -> int:

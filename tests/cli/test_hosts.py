@@ -339,7 +339,7 @@ def test_what_a_full_store_did_not_note_is_shown(dynpin_hosts: Command, tmp_path
     with PinStore(path, max_hosts_per_domain=1) as store:
         assert store.note("a.corp.test", header, [LEAF]).outcome == "noted"
         assert store.note("b.corp.test", header, [LEAF]).outcome == "ignored"
-    told = "b.corp.test was not noted: the store notes at most 1 hosts below corp.test"
+    told = "b.corp.test was not noted: the store notes at most 1 host below corp.test"
     code, out, err = dynpin_hosts("list", "--store", path)
     assert (code, told in err, told in out) == (0, True, False)
     assert err.endswith("seconds ago)\n")

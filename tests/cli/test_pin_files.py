@@ -72,11 +72,11 @@ def test_thousands_of_hosts_go_out_and_in(large: Path, form: str, tmp_path: Path
     done = called("hosts", "export", "--format", form, "-o", file, "--store", large)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", AS_NOTED.encode() if form == "wget2" else b"")
     done = called("hosts", "import", file, "--store", tmp_path / "other")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"12000 hosts imported\n", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"12,000 hosts imported\n", b"")
     again = called("hosts", "import", file, "--store", tmp_path / "other").stdout
     # What wget2 noted is no newer than what is there; static pins are what a person wants now.
-    left = b"0 hosts imported, 12000 not taken: expired, or older than what is there\n"
-    assert again == (left if form == "wget2" else b"12000 hosts imported\n")
+    left = b"0 hosts imported, 12,000 not taken: expired, or older than what is there\n"
+    assert again == (left if form == "wget2" else b"12,000 hosts imported\n")
 
 
 WRITERS = {"wget2": write_wget2, "jsonl": write_jsonl, "csv": write_csv}
@@ -114,7 +114,7 @@ def test_an_import_that_was_stopped_has_changed_nothing_and_can_be_run_again(sma
         assert len(store) == 3
     pipe.unlink()
     pipe.write_text(text)
-    assert called("hosts", "import", pipe, "--store", small).stdout == b"6000 hosts imported\n"
+    assert called("hosts", "import", pipe, "--store", small).stdout == b"6,000 hosts imported\n"
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no endless file")
@@ -284,7 +284,7 @@ def test_a_person_who_waits_sees_how_far_it_is(large: Path, tmp_path: Path) -> N
     assert printed == b""
     assert b"hosts written" in shown
     printed, shown = on_a_terminal("hosts", "import", file, "--store", tmp_path / "other")
-    assert printed == b"12000 hosts imported\n"
+    assert printed == b"12,000 hosts imported\n"
     assert b"hosts merged" in shown
     assert file.read_text().count("\n") == 12_001
 

@@ -260,7 +260,7 @@ def test_a_damaged_history_has_a_way_out(ground: Ground) -> None:
         assert "dynpin-history.json: this is not a rotation history: it is not JSON (line" in said
         assert "`dynpin rotate repair --history dynpin-history.json`" in said
     said = rotate("repair", at="2026-12-05")
-    assert "2 events of bank.test are saved" in said
+    assert "2 events of bank.test saved" in said
     assert "not read: {" in said
     assert "Until 2027-02-03T00:00:00Z dynpin assumes that clients hold" in said
     assert Path("dynpin-history.json.damaged").read_text() == damaged

@@ -234,3 +234,27 @@ def test_static_pins_and_noted_ones(stage: Stage) -> None:
     alice.restarts()
     stage.later(days(99))
     assert alice.knows(bank) is None, "built-in pins lapse with the build, in ten and in fourteen weeks"
+
+
+def test_names_of_one_certificate_share_a_connection_in_a_browser_if_their_pins_allow_it(stage: Stage) -> None:
+    honest = stage.authority("Honest CA")
+    page = stage.site("*.page.test", honest, name="page.test", backups=1, max_age=days(10))
+    other = stage.site("other.test", honest, backups=1, max_age=days(10))
+    names = [f"{letter}.page.test" for letter in "abc"]
+    for name in (*names, "d.page.test", "x.d.page.test"):
+        stage.leads(name, page)
+    alice = stage.client("Alice")
+    alice.visits(other)  # installs the roots
+    alice.memory.load([*names, "other.test"])
+    page.server.wait_idle()
+    assert page.server.connections == (1 if stage.agent.name in ("chromium", "firefox") else 3)
+    assert [each.host for each in alice.memory.known_hosts()] == sorted([*names, "other.test"])
+
+    # The pins of b.page.test refuse the new key, and the certificate does not cover the third name: neither joins.
+    page.deploys(page.makes_key())
+    before = page.server.connections
+    alice.memory.load(["d.page.test", "b.page.test", "x.d.page.test"])
+    page.server.wait_idle()
+    assert page.server.connections == before + 3
+    assert page.server.handshakes < page.server.connections
+    assert alice.knows("x.d.page.test") is None

@@ -104,7 +104,7 @@ def test_different_outcomes_are_in_a_table_and_options_have_their_own_rows() -> 
     page = write_handout([chosen], play_all([chosen], ["dynpin", "chromium"], processes=1))
     assert "Where the agents differ" in page
     assert "Alice at payroll.test" in page
-    assert "… when opted in to: private_roots=&#34;bypass&#34;" in page
+    assert "… private_roots=&#34;bypass&#34;" in page
     alike = scenarios()["hotspot"]
     page = write_handout([alike], play_all([alike], ["dynpin", "chromium"], processes=1))
     assert "Where the agents differ" not in page

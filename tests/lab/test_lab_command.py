@@ -122,6 +122,16 @@ def test_wrong_usage_is_2_and_says_what_to_give(case: str) -> None:
     assert done.stdout == ""
 
 
+def test_a_report_of_nothing_replaces_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.html").write_text("of yesterday")
+    done = run("report", "a.html", "--scenario", "session-resumption", "--agent", "chromium")
+    assert done.exit_code == 2
+    assert "session-resumption is played with dynpin, wget2" in done.stderr
+    assert Path("a.html").read_text() == "of yesterday"
+    assert [each.name for each in tmp_path.iterdir()] == ["a.html"]
+
+
 @pytest.mark.parametrize(
     ("file", "message"),
     [("foo.pdf", "foo.pdf: the report is a page"), ("no/a.html", "no: no such folder; make it first")],

@@ -14,6 +14,7 @@ from dynpin.hosts import canonical_host
 from dynpin.lab.agents.browser import BrowserStore, Reader
 from dynpin.lab.agents.chromium import ChromiumStore, read_as_chromium
 from dynpin.lab.agents.firefox import MAX_ENTRIES, FirefoxStore, read_as_firefox
+from dynpin.lab.scenarios import play, scenarios
 from dynpin.validation import validate
 from tests.clock import Clock
 from tests.scenarios import Scenario, each_scenario, run
@@ -262,6 +263,14 @@ def test_firefox_evicts_the_least_used_when_its_table_is_full(tmp_path: Path) ->
                 assert met(store, name, [ONE]).ok
         store.note("one-more.evil.test", f"{VALID}; max-age=5184000", [ONE])
         assert store.known_host("daily.test") is None
+
+
+def test_the_story_of_the_flood_holds_whichever_of_the_least_used_firefox_evicts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # DataStorage.cpp: "which one is not specified".
+    monkeypatch.setattr(FirefoxStore, "victim", lambda _, lowest: lowest[-1])
+    assert play(scenarios()["store-flooding"], "firefox").ok
 
 
 def test_a_crash_takes_what_firefox_noted_in_the_last_five_minutes(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def test_a_broken_should_is_reported_and_is_an_error_only_with_strict(
         (("--agent", "true {url}", "--forget", "'"), "--forget ': No closing quotation"),
         (("--agent", "true {url}", "--refused", "0"), "exit code 0 cannot be both served and refused"),
         (("--agent", "naive", "--html", "score.pdf"), "ends in .html"),
+        (("--agent", "naive", "--rule", "first-use", "--timeout", "inf"), "Invalid value for '--timeout'"),
         (("--export-vectors", "."), "name a new or an empty folder"),
         (("--export-vectors", "no/folder"), "no: no such folder"),
     ],

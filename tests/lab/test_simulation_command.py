@@ -152,6 +152,11 @@ def test_a_cap_below_max_age_is_reported(tmp_path: Path) -> None:
     told = " ".join(done.stdout.split())
     assert "1 year, 1 backup: clients hold max-age to 60 days (client_cap), so these are the numbers of 60 days" in told
     assert told.count("clients hold max-age") == 1
+    assert "Backup Pin" not in told
+    bare = " ".join(run("--backups", "0", "--loss", "3", "--clients", "50").stdout.split())
+    assert (
+        "30 days, 0 backups: clients note no header without a Backup Pin (RFC 7469 §2.5), so nobody has pins." in bare
+    )
     held = json.loads(run("--max-age", "1 year", "--loss", "3", "--clients", "50", "--json").stdout)["policies"][0]
     assert (held["max_age"], held["max_age_held"]) == (365 * DAY, 60 * DAY)
     # A client without a cap has other numbers, and there is no message.

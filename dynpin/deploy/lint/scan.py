@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, cast
 
+from dynpin.counts import counted
 from dynpin.errors import InvalidHost
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.hosts import canonical_host
@@ -257,7 +258,7 @@ class Scan:
     def _repr_html_(self) -> str:
         """The figures as a table, for a notebook."""
         return html_table(
-            f"{self.lines:,} lines, {self.responses:,} responses",
+            f"{counted(self.lines, 'line')}, {counted(self.responses, 'response')}",
             ("Table", "Name", "Responses", "Share"),
             (
                 (row.table, row.name, f"{row.responses:,}", None if row.share is None else f"{row.share:.2%}")

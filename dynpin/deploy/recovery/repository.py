@@ -25,6 +25,7 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import CryptoSigner  # pyright: ignore[reportPrivateImportUsage]
 from tuf.api.metadata import Key, Metadata, Root, Signed, TargetFile, Targets  # pyright: ignore[reportPrivateImportUsage]
 
+from dynpin.counts import counted
 from dynpin.errors import RecoveryError
 from dynpin.middleware.policy import sync_folder
 from dynpin.pin_list import PIN_LIST, PinList
@@ -36,7 +37,7 @@ from .keys import OFFLINE, ROLES, key_file, new_signers, pem_of, with_keys
 from .listing import differences, key_differences
 from .signed_files import NAMES, Refused, SignedFiles
 from .storage import PRIVATE, changing, make_folder, move_aside, unwritable, write
-from .waiting import Pending, Waiting, count
+from .waiting import Pending, Waiting
 
 __all__ = ["Repository", "create"]
 
@@ -226,7 +227,7 @@ class Repository:
         if pins is None and targets is not None:
             pins = PinList.parse(self.waiting.list_data(targets))
         if pins is not None:
-            lines += differences(self.pins(), pins) or [f"nothing changes: {len(pins.hosts)} hosts, signed anew"]
+            lines += differences(self.pins(), pins) or [f"no change: {counted(len(pins.hosts), 'host')}, signed anew"]
         return lines
 
     # -- signing ------------------------------------------------------------------------------------------------
@@ -256,9 +257,8 @@ class Repository:
                 # Clients that have seen `above` refuse the one that waits: nothing is lost with it.
                 if signed and not replace and waiting.signed.version > above:
                     raise Refused(
-                        f"another list waits, version {waiting.signed.version}, and {count(signed, 'key')} signed it: "
-                        "`dynpin recovery sign` without a file adds yours; with --replace it is given up, and the new "
-                        "one begins without signatures"
+                        f"another list waits, version {waiting.signed.version}; {counted(signed, 'key')} signed it: "
+                        "`dynpin recovery sign` without a file adds yours; --replace gives it up, with its signatures"
                     )
             self._propose(data, now, (), above)
 
@@ -331,7 +331,7 @@ class Repository:
                 raise Refused(f"{each}: `dynpin recovery {goes_on}; to give it up, remove {file}")
             if each.signed and "targets" in roles:
                 raise Refused(
-                    f"version {each.version} of the list waits, and {count(each.signed, 'key')} signed it, whose "
+                    f"version {each.version} of the list waits, and {counted(each.signed, 'key')} signed it, whose "
                     f"signature will count no more: publish it first, or give it up: remove {file}"
                 )
 

@@ -8,19 +8,15 @@ from typing import TypeVar
 
 from tuf.api.metadata import Key, Metadata, Root, Targets  # pyright: ignore[reportPrivateImportUsage]
 
+from dynpin.counts import counted
 from dynpin.errors import RecoveryError
 
 from .signed_files import NAMES, SignedFiles, is_list_of, is_signed, list_name, read
 from .storage import make_folder, write
 
-__all__ = ["Pending", "Waiting", "count"]
+__all__ = ["Pending", "Waiting"]
 
 _Signed = TypeVar("_Signed", Root, Targets)
-
-
-def count(number: int, what: str) -> str:
-    """A number of things: ``"1 key"``, ``"2 keys"``."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,7 @@ class Pending:
     signed: int
 
     def __str__(self) -> str:
-        needs = f"needs {count(self.missing, 'more signature')}" if self.missing else "is signed by enough keys"
+        needs = f"needs {counted(self.missing, 'more signature')}" if self.missing else "is signed by enough keys"
         return f"version {self.version} of {NAMES[self.role]} {needs}"
 
 

@@ -26,7 +26,10 @@ AGENTS: Mapping[str, Agent] = {
             "dynpin",
             _claims("dynpin-all-roots", "dynpin-static-first", "dynpin-zero", "dynpin-bound"),
             DynpinAgent,
-            frozenset({"private", "partition", "on_clock_jump", "private_roots", "reports", "recovery", "follows"}),
+            frozenset(
+                {"private", "partition", "on_clock_jump", "max_hosts_per_domain"}
+                | {"private_roots", "reports", "recovery", "follows"}
+            ),
         ),
         Agent(
             "chromium",
@@ -53,7 +56,8 @@ AGENTS: Mapping[str, Agent] = {
             "wget2",
             "wget2 (the real program)",
             _claims(
-                *("wget2-any", "wget2-no-cap", "wget2-unpins", "wget2-nearest", "wget2-one-file", "wget2-no-reports")
+                *("wget2-any", "wget2-served", "wget2-no-cap", "wget2-unpins", "wget2-nearest", "wget2-one-file"),
+                "wget2-no-reports",
             ),
             wget2.Wget2Agent,
             missing=wget2.missing,

@@ -30,6 +30,7 @@ class Settings(TypedDict, total=False):
     private: bool
     partition: str
     on_clock_jump: ClockJump
+    max_hosts_per_domain: int
     private_roots: PrivateRoots
     reports: ReportMode
     recovery: Literal["on", "off"]
@@ -110,7 +111,7 @@ class UserAgent(Protocol):
         ...
 
     def load(self, hosts: Sequence[str]) -> None:
-        """GET ``/`` of each host, each on a new connection, as a browser loads the pictures of a page.
+        """GET ``/`` of each host, as a browser loads the pictures of a page. No connection is left open.
 
         A host that is refused or gives no answer is passed over.
         """

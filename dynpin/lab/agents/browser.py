@@ -9,12 +9,17 @@ functions.
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import math
 import re
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Protocol, Self, TypeVar
+
+from cryptography import x509
 
 from dynpin.clientstore import Peer, Reporter, note_response
 from dynpin.clientstore.enforcement import Enforcement, guard
@@ -23,8 +28,10 @@ from dynpin.errors import InvalidHeader
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, Directive, Malformed, PublicKeyPins, scan
 from dynpin.hosts import KnownPinnedHost, applicable, canonical_host, superdomains
 from dynpin.lab.agents.library import HTTPS_PORT, Fields, LibraryAgent
+from dynpin.lab.network import loopback_names
 from dynpin.noting import Noting, note
 from dynpin.pins import Pin
+from dynpin.validation import validate
 
 __all__ = ["BrowserAgent", "BrowserStore", "Reader", "around", "loosely", "nearest"]
 
@@ -220,6 +227,31 @@ class BrowserAgent(LibraryAgent[_Store]):
             except InvalidHeader:
                 continue
         return note_response(self.store, host, peer, fields(ENFORCE_NAME), report_only, port=HTTPS_PORT)
+
+    def load(self, hosts: Sequence[str]) -> None:
+        """Like :meth:`UserAgent.load`. Names of one server and one certificate share a connection, as with HTTP/2.
+
+        RFC 7540 §9.1.1. A name joins only if its own pins allow the chain. Chromium: SpdySession::CanPool; Firefox:
+        nsNSSSocketInfo::IsAcceptableForHost.
+        """
+        self.client()
+        with loopback_names(self.machine.network), contextlib.ExitStack() as open_:
+            shared: tuple[http.client.HTTPSConnection, Peer, int] | None = None
+            for host in hosts:
+                port = self.machine.network[host]
+                if shared is not None and shared[2] == port and self._may_join(shared[1], host):
+                    connection, joined = shared[0], replace(shared[1], host=canonical_host(host))
+                else:
+                    connection, joined = open_.enter_context(contextlib.closing(self._connection(host))), None
+                peer = self._get(connection, host, joined)
+                shared = None if peer is None else (connection, peer, port)
+
+    def _may_join(self, peer: Peer, host: str) -> bool:
+        leaf = x509.load_der_x509_certificate(peer.validated[0])
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        covered = {host, f"*.{host.partition('.')[2]}"} & set(names.get_values_for_type(x509.DNSName))
+        known = self.store.look_up(canonical_host(host)).known_host if self.machine.pins else None
+        return bool(covered) and validate(host, known, peer.pins).ok
 
     def restart(self, *, crashed: bool = False) -> None:
         """Like :meth:`UserAgent.restart`. The built-in pins come with the browser again."""

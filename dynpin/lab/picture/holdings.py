@@ -85,7 +85,9 @@ def holdings(events: Sequence[Event]) -> list[Holding]:
                     holding.until = entry.until
                     del after[host]
                     continue
+                # By the story's clock, or by the client's own, which somebody has moved.
                 lapsed = holding.until is not None and holding.until <= event.at
+                lapsed = lapsed or host in event.lapsed.get(client, ())
                 holding.last = index
                 holding.end = "replaced" if entry else "expired" if lapsed else "gone"
                 del open_[holder, host]

@@ -1,7 +1,7 @@
 """The scenarios: how pinning succeeded and failed. Each has a file that reads like its story.
 
-Each scenario is based on a real event, on a published demonstration, or on a description in RFC 7469. The file names
-its sources.
+Most scenarios are based on a real event, on a published demonstration, or on a description in RFC 7469. The others
+follow from its rules, and the last three are about dynpin's own recovery. Each file names its sources.
 
 The stories are written with the classes of :mod:`dynpin.lab.stage`. A file registers its story with :func:`scenario`.
 Call :func:`scenarios` to get them all.

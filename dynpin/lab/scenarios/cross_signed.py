@@ -27,6 +27,7 @@ from dynpin.lab.stage import Stage, days
     browsers=(
         "chromium-valid",
         "wget2-any",
+        "wget2-served",
         "chromium-why-not",
     ),
     dynpin=(
@@ -69,9 +70,13 @@ def cross_signed(stage: Stage) -> None:
     )
     stage.check("dynpin lint finds the pin of a part of the paths", "partial-trust-path" in shop.faults(paths))
 
-    stage.later(days(20))
+    stage.later(days(1))
+    # Old CA's key is in the chain that Alice's phone has validated, but not in what the server sends.
+    stage.expect(alice.visits(shop), "served", wget2="locked-out")
+    stage.later(days(19))
     roots[:] = [new]
     stage.tells("Alice", "gets an update: the phone trusts New CA, and no longer Old CA")
     stage.expect(alice.visits(shop), "locked-out", decisive=True)
+    stage.expect(bob.visits(shop), "served", wget2="locked-out")
     for client in (alice, bob):
         stage.expect(client.visits(bakery), "served")

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from dynpin.counts import counted
 from dynpin.lab.network import TLSServer
 from dynpin.lab.residents import Answer, Task
 from dynpin.lab.score.agent import Agent, Description
@@ -122,7 +123,9 @@ def _played(rules: Sequence[Rule], agents: Sequence[Agent], keys: Keys) -> Gener
                 rule = waiting.get_nowait()
                 hangs = sum(each.hangs for each in agents)
                 if hangs >= _MOST_HANGS:
-                    done.put(Verdict(rule, "not testable", why=f"the agent had to be ended {hangs} times before"))
+                    done.put(
+                        Verdict(rule, "not testable", why=f"the agent had to be ended {counted(hangs, 'time')} before")
+                    )
                 else:
                     done.put(play(rule, agent, keys))
         except queue.Empty:
@@ -249,7 +252,7 @@ class _Playing:
             raise _Undecided("the agent's clock cannot be set")
         else:
             self._ahead += seconds
-        self.seen.append(f"{seconds} seconds pass")
+        self.seen.append(f"{counted(seconds, 'second')} pass")
 
     def _visit(self, step: Visit) -> None:
         # For a client that reads no header, only rules about static pins can be tested.
@@ -277,7 +280,7 @@ class _Playing:
 
     def _reports(self, step: Reports) -> None:
         reports = self._testbed.plain.reports
-        told = f"{len(reports)} report{'s' * (len(reports) != 1)} arrived"
+        told = f"{counted(len(reports), 'report')} arrived"
         self.seen.append(told)
         if len(reports) != step.expect:
             raise (_Broken if step.decides else _Undecided)(f"{told}, and should have been {step.expect}")
@@ -288,7 +291,7 @@ class _Playing:
     def _unreached(self, step: Unreached) -> None:
         after = _counted(self._testbed.tls(step.host))
         requests, connections, _ = (now - before for now, before in zip(after, self._served[step.host], strict=True))
-        self.seen.append(f"{step.host}: {connections} connections, {requests} bytes of requests")
+        self.seen.append(f"{step.host}: {counted(connections, 'connection')}, {counted(requests, 'byte')} of requests")
         if requests:
             raise _Broken(f"a request reached {step.host}, which shows no pinned key")
         if not connections:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from dynpin.counts import counted
 from dynpin.durations import duration
 from dynpin.lab.simulation.calendar import Attack, Compromise, Event, Loss
 from dynpin.lab.simulation.recovery import Recovery
@@ -206,7 +207,7 @@ def _reasons(
     if best.cost < unpinned.cost:
         told.append(
             f"Without pins the year costs {_days(unpinned.cost)} for each 1,000 clients, all of it through attackers; "
-            f"with {duration(best.max_age)} and {best.backups} backup{_s(best.backups)} it costs {_days(best.cost)}: "
+            f"with {duration(best.max_age)} and {counted(best.backups, 'backup')} it costs {_days(best.cost)}: "
             f"{_days(best.locked_out)} locked out, and {_days(best.fooled)} in an attacker's hands, which weigh "
             f"{risks.fooled_weight:g} times."
         )
@@ -214,7 +215,7 @@ def _reasons(
         told.append(
             f"By these numbers pins cost more than they save: at best {_days(best.cost)} a year for each 1,000 "
             f"clients, against {_days(unpinned.cost)} without. Of those that pin, {duration(best.max_age)} with "
-            f"{best.backups} backup{_s(best.backups)} costs least, for these reasons."
+            f"{counted(best.backups, 'backup')} costs least, for these reasons."
         )
     told += [
         f"Your policy {name!r} costs {_days(each.cost)}: {_days(each.locked_out)} locked out, and "
@@ -258,7 +259,7 @@ def _about_backups(best: Choice, choices: tuple[Choice, ...]) -> str:
     of_age = {each.backups: each for each in choices if each.max_age == best.max_age}
     years = {backups: _years(each.all_lost) for backups, each in of_age.items()}
     fewer, more = of_age.get(best.backups - 1), of_age.get(best.backups + 1)
-    parts = [f"With {best.backups} backup{_s(best.backups)} all keys are lost {years[best.backups]}"]
+    parts = [f"With {counted(best.backups, 'backup')} all keys are lost {years[best.backups]}"]
     if fewer is not None:
         parts.append(f"with {fewer.backups} {years[fewer.backups]}")
     if more is not None:
@@ -280,7 +281,7 @@ def _about_recovery(best: Choice, healed: Choice, recovery: Recovery) -> str:
     )
     if (healed.max_age, healed.backups) != (best.max_age, best.backups):
         told += (
-            f" Then {duration(healed.max_age)} with {healed.backups} backup{_s(healed.backups)} costs least: "
+            f" Then {duration(healed.max_age)} with {counted(healed.backups, 'backup')} costs least: "
             f"{_days(healed.healed_cost)}."
         )
     return told
@@ -289,7 +290,7 @@ def _about_recovery(best: Choice, healed: Choice, recovery: Recovery) -> str:
 def _years(rate: float) -> str:
     if rate <= 0:
         return "never"
-    return f"{rate:.2g} times a year" if rate >= 1 else f"once in {1 / rate:,.0f} years"
+    return f"{rate:.2g} times a year" if rate >= 1 else f"once in {counted(round(1 / rate), 'year')}"
 
 
 def _days(days: float) -> str:
@@ -298,7 +299,3 @@ def _days(days: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"

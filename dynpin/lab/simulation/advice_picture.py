@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from dynpin.counts import counted
 from dynpin.durations import duration
 
 from .advice import Advice, Choice
@@ -30,7 +31,7 @@ def draw_advice(study: Study, advice: Advice, form: Format, *, dark: bool = Fals
         left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.26})
         figure.subplots_adjust(left=0.075, right=0.97, top=0.78, bottom=0.125)
         best = advice.best
-        said = f"max-age {duration(best.max_age)}, {_backups(best.backups)}" if advice.pays else "no pins"
+        said = f"max-age {duration(best.max_age)}, {counted(best.backups, 'backup')}" if advice.pays else "no pins"
         figure.text(0.02, 0.945, f"Advice: {said}", color=paper.ink, fontsize=12.5, fontweight="bold", va="center")
         figure.text(
             0.02,
@@ -47,7 +48,7 @@ def draw_advice(study: Study, advice: Advice, form: Format, *, dark: bool = Fals
 
 def _cost(axes: Axes, paper: Paper, advice: Advice, cap: str) -> None:
     bare(axes, paper)
-    heading(axes, paper, "Cost", f"with {_backups(advice.best.backups)}, over max-age, capped at {cap}", 12)
+    heading(axes, paper, "Cost", f"with {counted(advice.best.backups, 'backup')}, over max-age, capped at {cap}", 12)
     chosen = [choice for choice in advice.choices if choice.backups == advice.best.backups]
     days = [choice.max_age / DAY for choice in chosen]
     weight = advice.risks.fooled_weight
@@ -86,7 +87,7 @@ def _trade_off(axes: Axes, paper: Paper, advice: Advice) -> None:
             linewidth=1.6,
             marker="o",
             markersize=3.5,
-            label=_backups(backups),
+            label=counted(backups, "backup"),
             zorder=4,
         )
         if backups == advice.best.backups:
@@ -140,7 +141,3 @@ def _legend(axes: Axes, paper: Paper, where: Literal["best", "upper right"]) -> 
 
 def _short(days: float) -> str:
     return f"{days:g} d" if days >= 1 else f"{24 * days:g} h"
-
-
-def _backups(count: int) -> str:
-    return f"{count} backup{'' if count == 1 else 's'}"

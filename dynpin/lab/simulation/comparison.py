@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
+from dynpin.counts import counted
 from dynpin.deploy.tables import csv_table, html_table
 from dynpin.lab.simulation.paper import Format
 from dynpin.lab.simulation.run import Outcome, simulate
@@ -55,7 +56,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """The curves and a table of the totals, each with its 95 % interval, for a notebook."""
-        caption = f"{self.study.clients:,} clients ({self.study.population.name}), {self.study.days:g} days"
+        caption = f"{counted(self.study.clients, 'client')} ({self.study.population.name}), {self.study.days:g} days"
         head = ("Policy", "Locked out at most", "Client-days", "Fooled at most", "Client-days", "Turned away")
         # The lines before the element belong to a file of its own.
         drawn = "<svg" + self._repr_svg_().partition("<svg")[2]

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from dynpin.counts import counted
 from dynpin.lab.simulation.calendar import Attack, Compromise, Loss, Mistake
 from dynpin.lab.simulation.paper import DASHES, PAPERS, STYLE, Format, Paper, bare, heading, saved
 from dynpin.lab.simulation.run import Outcome
@@ -90,7 +91,7 @@ def figure(study: Study, outcomes: Sequence[Outcome], *, dark: bool = False) -> 
 
 
 def _title(study: Study) -> str:
-    clients = f"{study.clients:,} clients".replace(",", "\N{THIN SPACE}")
+    clients = counted(study.clients, "client").replace(",", "\N{THIN SPACE}")
     return f"{clients}, {study.population.name} population, {study.days:g} days"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from dynpin.counts import counted
 from dynpin.durations import duration
 from dynpin.errors import InvalidStudy
 from dynpin.lab.simulation.study_table import DAY, Table
@@ -76,4 +77,4 @@ def describe(max_age: int, backups: int, pinned: Pinned) -> str:
     if pinned == "none":
         return "no pins"
     what = {"key": "", "ca": "CA, ", "both": "key and CA, "}[pinned]
-    return f"{what}{duration(max_age)}, {backups} backup{'' if backups == 1 else 's'}"
+    return f"{what}{duration(max_age)}, {counted(backups, 'backup')}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
+from dynpin.counts import counted
 from dynpin.hosts import KnownPinnedHost, superdomains
 from dynpin.pins import Pin
 from dynpin.report import RecoveryState, Report, rfc3339
@@ -256,7 +257,7 @@ def _not_our_key(case: Case) -> Found:
         return None
     leaf = case.validated[0]
     return "foreign-key", [
-        f"The key {leaf.pin} of “{leaf.subject}” is not in the inventory of {len(case.keys)} keys.",
+        f"The key {leaf.pin} of “{leaf.subject}” is not in the inventory of {counted(len(case.keys), 'key')}.",
         f"“{leaf.issuer}” issued it, serial number {leaf.serial}.",
     ]
 
@@ -354,7 +355,7 @@ def _links(chain: Sequence[Decoded], signatures: Signatures) -> tuple[bool | Non
 
 
 def _days(days: float) -> str:
-    return f"{days:,.0f} days" if round(days) != 1 else "1 day"
+    return counted(round(days), "day")
 
 
 def _same(one: Decoded, other: Decoded) -> bool:

@@ -17,6 +17,7 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from dynpin.counts import counted
 from dynpin.errors import StoreError
 
 from ..addresses import address
@@ -236,7 +237,7 @@ class Access:
         minutes = -(-wait // 60)
         text = (
             "too many wrong passwords; even the right one is refused for now: "
-            f"try again in {minutes} minute{'' if minutes == 1 else 's'}"
+            f"try again in {counted(minutes, 'minute')}"
         )
         return Refused(429, "paused", text, wait)
 

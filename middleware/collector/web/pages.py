@@ -15,10 +15,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from dynpin.counts import plural
 from dynpin.errors import InvalidHeader
 from dynpin.header import PublicKeyPins
 
-from ..formatting import ago, count, things, when, without_controls
+from ..formatting import ago, count, when, without_controls
 from ..service import Service
 from ..storage import FIELDS, HOUR, MODES, Filter, Group, State, Term, seconds
 from ..stored_json import ascii_json, kept_report
@@ -334,7 +335,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters: dict[str, Callable[..., str]] = {"when": when, "count": count, "things": things, "ago": _ago}
+    filters: dict[str, Callable[..., str]] = {"when": when, "count": count, "things": plural, "ago": _ago}
     made.filters.update(filters)
     return made
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
+from dynpin.counts import counted
 from dynpin.report import rfc3339
 
-from ..formatting import several
 from ..storage import HOUR, ChannelNote, Filter, Group, PendingAlert, Storage, Term
 from ..triage import SEVERITIES, VERDICTS
 from .channels import Channel, Line, Message, Send
@@ -137,7 +137,7 @@ class Alerts:
         pending.sort(key=lambda each: _RANKS.get(each.group.severity or "", _RANKS["unclear"]))
         lines = [
             f"{'Resolved, and back again: ' if each.group.state == 'resolved' else ''}"
-            f"{several(each.reports, 'report')} this hour, {each.before or 0:.0f} before: {self._line(each.group)}"
+            f"{counted(each.reports, 'report')} this hour, {each.before or 0:.0f} before: {self._line(each.group)}"
             for each in pending
             if each.reports is not None
         ]
@@ -161,13 +161,13 @@ class Alerts:
         # The numbers of a tally are of all time.
         seen = Filter(since=rfc3339(first * HOUR))
         verdicts = [
-            (reports(Term("verdict", verdict or "none")), f"in {several(groups, 'group')}: {_title(verdict)}")
+            (reports(Term("verdict", verdict or "none")), f"in {counted(groups, 'group')}: {_title(verdict)}")
             for verdict, groups, _ in storage.tally(seen, "verdict", 20)
         ]
         hosts = [
             (reports(Term("host", host)), f"about {plain(host)}") for host, _, _ in storage.tally(seen, "host", 50)
         ]
-        lines = [f"{several(reports(), 'report')} since the last digest."]
+        lines = [f"{counted(reports(), 'report')} since the last digest."]
         for counts in (verdicts, hosts):
             most = sorted((each for each in counts if each[0]), reverse=True)[:_LISTED]
             lines += [f"{number:>7} {text}" for number, text in most]
@@ -175,7 +175,7 @@ class Alerts:
 
     def _line(self, group: Group) -> str:
         link = f" {self.url}/groups/{group.key}" if self.url else ""
-        number = several(group.reports, "report")
+        number = counted(group.reports, "report")
         return f"{plain(group.host)} ({group.mode}): {_title(group.verdict or '')}, {number}{link}"
 
 
@@ -187,7 +187,7 @@ def _subject(pending: list[PendingAlert]) -> str:
     new = [each.group for each in pending if each.reports is None]
     attacks = sum(group.severity == "attack" for group in new)
     parts = [(attacks, "possible attack"), (len(new), "new group"), (len(pending) - len(new), "sudden rise")]
-    return "dynpin: " + ", ".join(several(number, thing) for number, thing in parts if number)
+    return "dynpin: " + ", ".join(counted(number, thing) for number, thing in parts if number)
 
 
 def _listed(lines: list[str]) -> str:

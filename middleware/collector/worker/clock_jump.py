@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from ..formatting import several, when
+from dynpin.counts import counted
+
+from ..formatting import when
 from ..storage import AuditEntry, Filter, Jobs, Pruned, Retention, Storage
 
 __all__ = ["PRUNED_AT", "ClockJump", "clock_jump", "prune"]
@@ -40,7 +42,7 @@ class ClockJump:
         return self.after + _STANDS_S
 
     def __str__(self) -> str:
-        days = several(int((self.after - self.before) // _DAY), "day")
+        days = counted(int((self.after - self.before) // _DAY), "day")
         return (
             f"old reports are kept, since the clock went from {when(self.before)} to {when(self.after)} UTC, {days} "
             "ahead. If it is wrong, set the clock. If it is right, run  dynpin collect prune --accept-clock  or wait "
