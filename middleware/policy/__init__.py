@@ -16,7 +16,7 @@ from .chains import (
     without_root,
 )
 from .files import read_file
-from .host_names import covers, is_address, name_of_site
+from .host_names import covers, is_address
 from .inventory import Built, Inventory
 from .issuance import load_certificate
 from .keys import (
@@ -64,7 +64,6 @@ __all__ = [
     "in_chain",
     "is_address",
     "load_certificate",
-    "name_of_site",
     "path_of",
     "policies_to_send",
     "public_key",
