@@ -90,7 +90,10 @@ def record(
     site = inventory_beside(inventory, history)
     served = _served(header, no_header, chain, inventory, at)
     if served is None:
-        fail("there is nothing to record: give --header VALUE, --no-header or --chain FILE")
+        fail(
+            "there is nothing to record: go to the folder of dynpin.toml, name that file with --inventory, or give "
+            "--header VALUE, --no-header or --chain FILE"
+        )
     where = kept_at(history, site)
     earlier = begin = None
     if not has_history(where):

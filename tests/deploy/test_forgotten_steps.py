@@ -264,7 +264,7 @@ def test_the_rotation_as_it_is_written_down_stops_nowhere_and_locks_nobody_out(s
 # goes well without it, for the one kind or for both.
 FORGOTTEN: dict[str, tuple[str, int, str] | None] = {
     "make a backup": ("describe", 1, "backup.pub.pem cannot be read"),
-    "describe": ("record", 2, "there is nothing to record"),
+    "describe": ("record", 2, "nothing to record: go to the folder of dynpin.toml"),
     "record": ("plan", 2, "dynpin rotate record"),
     "make the next key": ("plan", 2, "next.pub.pem"),
     "plan": ("say that it is published", 1, "no rotation of bank.test is under way"),
