@@ -7,6 +7,7 @@ import socket
 import ssl
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack, cast
 
 import aiohttp
@@ -149,6 +150,9 @@ class PinnedConnectorMixin(_Connector):
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         """Like aiohttp's, checked against the pins. A report of a failure contains the port of the request."""
+        # A class of the user's own may still change the Host field when it sends. Its session may be his own too.
+        held = cast("_HeldRequest", req)
+        held.__class__ = _held_class(cast("Any", type(req)))
         token = request_site.set((req.host, req.port or _HTTPS_PORT))
         try:
             self._pin_prepare(req)
@@ -171,8 +175,7 @@ class PinnedConnectorMixin(_Connector):
         except UnenforceableContext:
             connection.close()
             raise
-        if isinstance(req, _HeldRequest):
-            req.pin_held = frozenset(_asked(req))
+        held.pin_connector, held.pin_held = self, frozenset(_asked(req))
         return connection
 
     def pin_hold(self, req: _HeldRequest, connection: Connection) -> None:
@@ -253,19 +256,25 @@ class PinnedConnector(PinnedConnectorMixin, aiohttp.TCPConnector):
 
 
 class _HeldRequest(aiohttp.ClientRequest):
-    """Goes behind a session's own class of requests, whose ``send`` may still change the Host field.
+    """Goes behind the class of a request, at its connector's latest.
 
     Attributes:
-        pin_connector: the session's connector.
+        pin_connector: the connector that has made its connection.
         pin_held: the names that were compared with the one that TLS verified.
     """
 
-    pin_connector: PinnedConnectorMixin
+    pin_connector: PinnedConnectorMixin | None = None
     pin_held: frozenset[str] = frozenset()
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Like aiohttp's, which writes the request; its names are checked against the pins once more."""
-        self.pin_connector.pin_hold(self, conn)
+        if self.pin_connector is not None:
+            self.pin_connector.pin_hold(self, conn)
+        elif self.is_ssl():
+            raise UnenforceableContext(
+                f"the connection to {self.host} was made without checking the pins: the session has another connector "
+                "than the one that it was made with"
+            )
         return await super().send(conn)
 
 
@@ -304,11 +313,11 @@ def noting_response_class(
     return type(f"Noting{base.__name__}", (_NotingResponse, base), {"pin_store": store})
 
 
-def _held_request_class(
-    connector: PinnedConnectorMixin, asked: type[aiohttp.ClientRequest]
-) -> type[aiohttp.ClientRequest]:
-    bases = (_HeldRequest,) if asked is aiohttp.ClientRequest else (asked, _HeldRequest)
-    return type(asked.__name__, bases, {"pin_connector": connector})
+@lru_cache(maxsize=32)
+def _held_class(made: type[aiohttp.ClientRequest]) -> type[_HeldRequest]:
+    if made is aiohttp.ClientRequest:
+        return _HeldRequest
+    return made if issubclass(made, _HeldRequest) else type(made.__name__, (made, _HeldRequest), {})
 
 
 def pinned_session(
@@ -351,7 +360,7 @@ def pinned_session(
         raise TypeError("a connector has its own store and options: give them to PinnedConnector(...), not here too")
     return aiohttp.ClientSession(
         connector=connector,
-        request_class=_held_request_class(connector, own.pop("request_class", aiohttp.ClientRequest)),
+        request_class=_held_class(own.pop("request_class", aiohttp.ClientRequest)),
         response_class=noting_response_class(connector.pin_store, response_class),
         **own,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 import httpx
 
 from .options import PinOptions
-from .other_transports import ChecksPins
+from .other_transports import ChecksPins, ClientWithPins
 from .store import PinStore
 from .transports import Pinning, TransportOptions, pinned_client
 
@@ -126,7 +126,7 @@ class ClientOptions(PinOptions, Generic[_Transport], total=False):
     default_encoding: str | Callable[[bytes], str]
 
 
-class PinnedClient(ChecksPins, httpx.Client):
+class PinnedClient(ClientWithPins, httpx.Client):
     """An :class:`httpx.Client` with pinned transports: see :class:`PinnedTransport`.
 
     The proxies of the environment work as they do in httpx; the TLS of an https proxy is checked against the pins of
@@ -142,13 +142,13 @@ class PinnedClient(ChecksPins, httpx.Client):
     """
 
     def __init__(self, store: PinStore | None = None, **options: Unpack[ClientOptions[httpx.BaseTransport]]) -> None:
-        super().__init__(**pinned_client(httpx, PinnedTransport, store, options))
+        super().__init__(**pinned_client(self, httpx, PinnedTransport, store, options))
 
 
-class PinnedAsyncClient(ChecksPins, httpx.AsyncClient):
+class PinnedAsyncClient(ClientWithPins, httpx.AsyncClient):
     """An :class:`httpx.AsyncClient` with pinned transports; see :class:`PinnedClient`."""
 
     def __init__(
         self, store: PinStore | None = None, **options: Unpack[ClientOptions[httpx.AsyncBaseTransport]]
     ) -> None:
-        super().__init__(**pinned_client(httpx, PinnedAsyncTransport, store, options))
+        super().__init__(**pinned_client(self, httpx, PinnedAsyncTransport, store, options))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 import httpx2
 
 from .options import PinOptions
-from .other_transports import ChecksPins
+from .other_transports import ChecksPins, ClientWithPins
 from .store import PinStore
 from .transports import Pinning, TransportOptions, pinned_client
 
@@ -126,7 +126,7 @@ class ClientOptions(PinOptions, Generic[_Transport], total=False):
     default_encoding: str | Callable[[bytes], str | None]
 
 
-class PinnedClient(ChecksPins, httpx2.Client):
+class PinnedClient(ClientWithPins, httpx2.Client):
     """An :class:`httpx2.Client` with pinned transports: see :class:`PinnedTransport`.
 
     The proxies of the environment work as they do in httpx2; the TLS of an https proxy is checked against the pins of
@@ -142,13 +142,13 @@ class PinnedClient(ChecksPins, httpx2.Client):
     """
 
     def __init__(self, store: PinStore | None = None, **options: Unpack[ClientOptions[httpx2.BaseTransport]]) -> None:
-        super().__init__(**pinned_client(httpx2, PinnedTransport, store, options))
+        super().__init__(**pinned_client(self, httpx2, PinnedTransport, store, options))
 
 
-class PinnedAsyncClient(ChecksPins, httpx2.AsyncClient):
+class PinnedAsyncClient(ClientWithPins, httpx2.AsyncClient):
     """An :class:`httpx2.AsyncClient` with pinned transports; see :class:`PinnedClient`."""
 
     def __init__(
         self, store: PinStore | None = None, **options: Unpack[ClientOptions[httpx2.AsyncBaseTransport]]
     ) -> None:
-        super().__init__(**pinned_client(httpx2, PinnedAsyncTransport, store, options))
+        super().__init__(**pinned_client(self, httpx2, PinnedAsyncTransport, store, options))

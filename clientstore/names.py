@@ -13,16 +13,22 @@ from .enforcement import Enforcement, Handshake
 from .options import PinOptions
 from .store import PinStore
 
-__all__ = ["Names", "host_of_field", "is_for", "refuse_assert_hostname"]
+__all__ = ["Names", "host_of_field", "host_of_url", "is_for", "refuse_assert_hostname"]
+
+
+def host_of_url(url: str) -> str:
+    """The host in the text of a URL, before a library writes it in its own way; empty if there is none."""
+    try:
+        # UTS 46 makes σ of each Σ. Python's lower(), in urlsplit and in urllib3, makes ς of the last one in a word.
+        return urlsplit(url.replace("Σ", "σ")).hostname or ""  # noqa: RUF001
+    except ValueError:
+        return ""
 
 
 @lru_cache(maxsize=256)
 def host_of_field(value: str) -> str:
     """The host that a Host field names, without its port (RFC 9110 §7.2); empty if it names none."""
-    try:
-        return urlsplit(f"//{value.strip()}").hostname or ""
-    except ValueError:
-        return ""
+    return host_of_url(f"//{value.strip()}")
 
 
 def is_for(host: str, field: str | None) -> bool:

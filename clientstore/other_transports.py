@@ -14,7 +14,7 @@ from .names import Names, host_of_field
 from .options import Lease, PinOptions
 from .store import PinStore
 
-__all__ = ["TLS_SCHEMES", "ChecksPins", "admit", "host_of", "in_shielded_thread"]
+__all__ = ["TLS_SCHEMES", "ChecksPins", "ClientWithPins", "admit", "host_of", "in_shielded_thread"]
 
 TLS_SCHEMES = ("https", "wss")
 # In one collection: a transport that caches may hold a million responses, and each request waits for the look.
@@ -23,6 +23,22 @@ _MOST_HELD = 1_000
 
 class ChecksPins:
     """A base of the transports and clients of this package."""
+
+
+class ClientWithPins(ChecksPins):
+    """Goes before the class of a client: its transports check pins, whoever has put them there since it was made.
+
+    Attributes:
+        pin_admit: :func:`admit` with the library, the store and the options of this client.
+    """
+
+    pin_admit: Callable[[str, Any], Any]
+
+    def _transport_for_url(self, url: Any) -> Any:  # noqa: ANN401 - the library's
+        # The library's own, and private: but it is the only place that the transport of each request, redirects
+        # included, comes from. Instrumentation of others puts transports around ours into the client's attributes.
+        inherited: Any = super()
+        return self.pin_admit("the client", inherited._transport_for_url(url))
 
 
 def admit(
@@ -39,7 +55,7 @@ def admit(
     Args:
         library: the module, httpx or httpx2.
         made: the class of the pinned transports, synchronous or not, as the client is.
-        option: the option that it is given as, for messages.
+        option: what has it, for messages, such as the option.
         given: the transport, or None.
         store: the Known Pinned Hosts; None for the user's own store.
         pin_options: the options of the pinned client.
@@ -47,14 +63,14 @@ def admit(
     Raises:
         UnenforceableContext: for the library's own transport, or one around it, which checks no pins.
     """
-    if given is None or _is_checked(library, given):
+    if given is None or isinstance(given, OtherTransport) or _is_checked(library, given):
         return given
     for transport in (given, *_inside(library, given)):
         if isinstance(transport, (library.HTTPTransport, library.AsyncHTTPTransport)) and not isinstance(
             transport, ChecksPins
         ):
             raise UnenforceableContext(
-                f"{option}= has a {type(transport).__name__}, which connects without checking the pins: give a "
+                f"{option} has a {type(transport).__name__}, which connects without checking the pins: give a "
                 f"{made.__module__}.{made.__name__}, which takes the same options"
             )
     return OtherTransport(library, given, store, pin_options)

@@ -11,12 +11,12 @@ import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import prepend_scheme_if_needed, resolve_proxies, select_proxy
 
-from dynpin.errors import UnenforceableContext
+from dynpin.errors import PinValidationError, UnenforceableContext
 
 from .adapters import NotCopied, foreign_pool
 from .doubles import is_adapter
 from .enforcement import refuse_bundle, refuse_certificate, same_roots
-from .names import Names
+from .names import Names, host_of_url
 from .options import Lease, PinOptions, hardener, split_options
 from .store import PinStore
 from .urllib3 import PinnedPools
@@ -122,14 +122,29 @@ class PinnedAdapter(NotCopied, HTTPAdapter):
 
         Raises:
             UnenforceableContext: if the pool for an https URL or proxy does not check pins.
+            requests.exceptions.SSLError: if the URL's host is pinned, and the pool connects to another one.
         """
-        tls = url.lower().startswith("https:") or (conn.proxy is not None and conn.proxy.scheme == "https")
+        of_site = url.lower().startswith("https:")
+        tls = of_site or (conn.proxy is not None and conn.proxy.scheme == "https")
+        if of_site:
+            self.pin_hold(url, conn.conn_kw.get("server_hostname") or conn.host)
         if tls and not self._pin_pools.made(conn):
             raise foreign_pool(self)
         super().cert_verify(conn, "https:" if tls else url, verify, cert)
         if self._pin_context is not None and verify:
             # urllib3 would load requests' default roots into the caller's context.
             conn.cert_reqs = conn.ca_certs = conn.ca_cert_dir = None
+
+    def pin_hold(self, url: str, connected: str) -> None:
+        """Refuse a request whose URL names a Known Pinned Host, if requests connects to another one.
+
+        Raises:
+            requests.exceptions.SSLError: nothing was sent.
+        """
+        try:
+            self._pin_pools.names.hold([host_of_url(url)], connected)
+        except PinValidationError as violation:
+            raise requests.exceptions.SSLError(violation) from violation
 
     def close(self) -> None:
         """Like requests'; closing the last client also closes the user's own store."""
@@ -173,6 +188,19 @@ class PinnedSession(requests.Session):
         if isinstance(self.adapters.get("https://"), PinnedAdapter):
             _refuse_unpinned(prefix, adapter)
         super().mount(prefix, adapter)
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Like requests'.
+
+        Raises:
+            requests.exceptions.SSLError: if requests writes the name of a Known Pinned Host as another name.
+        """
+        prepared = super().prepare_request(request)
+        adapter = self.get_adapter(prepared.url or "")
+        url = request.url.decode(errors="replace") if isinstance(request.url, bytes) else str(request.url)
+        if isinstance(adapter, PinnedAdapter) and not url.isascii():
+            adapter.pin_hold(url, host_of_url(prepared.url or ""))
+        return prepared
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - requests' own
         """Like requests'.

@@ -20,7 +20,7 @@ from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from .enforcement import Peer, peer_of, pin_violation, request_site
 from .names import Names, host_of_field, is_for
 from .options import Lease, PinOptions, hardener, split_options
-from .other_transports import TLS_SCHEMES, admit, host_of, in_shielded_thread
+from .other_transports import TLS_SCHEMES, ClientWithPins, admit, host_of, in_shielded_thread
 from .responses import note_response, note_response_async
 from .store import PinStore
 
@@ -191,6 +191,8 @@ class Pinning:
                 )
             # The name is the URL's host, so the option is removed: httpcore would use it for an https proxy too.
             request.extensions = {key: value for key, value in request.extensions.items() if key != "sni_hostname"}
+        if (trace := request.extensions.get("trace")) is not None:
+            request.extensions = {**request.extensions, "trace": _only_told(trace)}
         fields: list[str] = request.headers.get_list("host")
         # An answer to CONNECT, or to a request with another origin's URL as its path, comes from a proxy, not the site.
         is_of_the_site = is_tls and request.method != "CONNECT"
@@ -211,10 +213,17 @@ class Pinning:
             request_site.reset(token)
 
 
-def pinned_client(library: Any, made: type[Any], store: PinStore | None, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+def pinned_client(
+    client: ClientWithPins,
+    library: Any,  # noqa: ANN401 - a module
+    made: type[Any],
+    store: PinStore | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
     """The options of the library's own client, with transports that are pinned or make no TLS connection.
 
     Args:
+        client: the client that is being made.
         library: the module, httpx or httpx2.
         made: the class of the pinned transports, synchronous or not, as the client is.
         store: the Known Pinned Hosts; None for the user's own store.
@@ -249,10 +258,11 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
     def admitted(option: str, given: Any) -> Any:  # noqa: ANN401 - the library's transports
         return admit(library, made, option, given, store=store, pin_options=pin_options)
 
-    options["transport"] = made(store, **how) if transport is None else admitted("transport", transport)
+    client.pin_admit = admitted
+    options["transport"] = made(store, **how) if transport is None else admitted("transport=", transport)
     options["mounts"] = {
         pattern: None if proxy is None else made(store, **how, proxy=proxy) for pattern, proxy in proxies.items()
-    } | {pattern: admitted("mounts", given) for pattern, given in mounts.items()}
+    } | {pattern: admitted("mounts=", given) for pattern, given in mounts.items()}
     return options
 
 
@@ -295,6 +305,19 @@ def _peer(response: _Response) -> Peer | None:
     # Asynchronous streams, and TLS inside TLS, give the SSLObject. Over a plain socket "ssl_object" is the object
     # inside the SSLSocket, and "socket" is the SSLSocket itself.
     return peer_of(stream.get_extra_info("ssl_object")) or peer_of(stream.get_extra_info("socket"))
+
+
+def _only_told(trace: Callable[[str, dict[str, Any]], _Value]) -> Callable[[str, dict[str, Any]], _Value]:
+    """The function of the extension `trace`, with copies: httpcore goes on with the arguments that it has shown."""
+
+    def told(event: str, shown: dict[str, Any]) -> _Value:
+        shown = dict(shown)
+        if "request" in shown:
+            shown["request"] = copy(shown["request"])
+            shown["request"].headers = list(shown["request"].headers)
+        return trace(event, shown)
+
+    return told
 
 
 def _port(request: _Request) -> int:

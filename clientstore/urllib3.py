@@ -11,15 +11,16 @@ from weakref import WeakSet
 import urllib3
 import urllib3.util.ssl_ as urllib3_ssl
 from urllib3.connection import HTTPSConnection
+from urllib3.exceptions import SSLError
 from urllib3.util.ssl_ import resolve_cert_reqs
 from urllib3.util.url import parse_url
 
-from dynpin.errors import UnenforceableContext
+from dynpin.errors import PinValidationError, UnenforceableContext
 
 from .doubles import sockets_are_doubles
 from .enforcement import Peer, is_enforced
 from .http_client import NotedConnection
-from .names import Names
+from .names import Names, host_of_url
 from .options import Harden, Lease, PinOptions, hardener, split_options
 from .store import PinStore
 from .urllib3_tls import ASSERTED, LOADED, ConnectionOption, TLSOptions, refuse_assertions
@@ -168,6 +169,17 @@ class PinnedPools:
         """Whether the connections of a pool note and enforce the pins of this client."""
         return isinstance(pool, _Pool) and pool.pin_pools is self
 
+    def hold(self, asked: str, connected: str | None) -> None:
+        """Refuse a request whose host is pinned and is not the one that urllib3 connects to.
+
+        Raises:
+            SSLError: urllib3's.
+        """
+        try:
+            self.names.hold([asked], connected)
+        except PinValidationError as violation:
+            raise SSLError(violation) from violation
+
     def _connection_class(self, made: type[HTTPSConnection]) -> type[HTTPSConnection]:
         if issubclass(made, _Connection):
             return made
@@ -294,15 +306,30 @@ class _Closing:
     pin_lease: Lease
     pin_pools: PinnedPools
 
-    def connection_from_pool_key(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - urllib3's own
+    def urlopen(self, method: str, url: str, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - urllib3's own
+        """Like urllib3's, which also calls it for each redirect.
+
+        Raises:
+            SSLError: if urllib3 writes the name of a Known Pinned Host as another name.
+        """
+        inherited: Any = super()
+        if not url.isascii():
+            self.pin_pools.hold(host_of_url(url), parse_url(url).host)
+        return inherited.urlopen(method, url, *args, **options)
+
+    def connection_from_pool_key(self, pool_key: Any, request_context: Mapping[str, Any]) -> Any:  # noqa: ANN401 - urllib3's own
         """Like urllib3's.
 
         Raises:
             UnenforceableContext: if ``pool_classes_by_scheme`` was set, and the pool would not check the pins.
+            SSLError: if ``key_fn_by_scheme`` was set, and gives a Known Pinned Host the pool of another host.
         """
         inherited: Any = super()
-        pool = inherited.connection_from_pool_key(*args, **options)
-        if pool.scheme == "https" and not self.pin_pools.made(pool):
+        scheme, host = request_context["scheme"].lower(), request_context["host"]  # urllib3 removes them
+        pool = inherited.connection_from_pool_key(pool_key, request_context=request_context)
+        if scheme == "https":
+            self.pin_pools.hold(host, pool.host)
+        if scheme == "https" and not self.pin_pools.made(pool):
             raise UnenforceableContext(
                 f"a {type(pool).__name__} would connect without checking the pins; set pool_classes_by_scheme on a "
                 "manager of your own, and give that one to note_responses(manager, store)"

@@ -20,7 +20,7 @@ from dynpin.errors import UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
 from .enforcement import ObjectGuard, Peer, SocketGuard, peer_of, pin_violation, request_site
-from .names import Names, host_of_field, is_for
+from .names import Names, host_of_field, host_of_url, is_for
 from .options import Lease, PinOptions, hardener, split_options
 from .responses import note_response, note_response_async
 from .store import PinStore
@@ -192,20 +192,21 @@ class _Pins:
         self._context, self._proxy_context = context, cast("ssl.SSLContext | None", options.pop("proxy_ssl", None))
         self._own: dict[str, ssl.SSLContext] = {}
         self._proxy_name: str | None = options.get("proxy_server_hostname")
-        fields = options["additional_headers"] = Headers(options.get("additional_headers") or ())
-        self._hosts = fields.get_all("Host")
+        self._hosts: Sequence[str] = ()
         self._direct = options.get("sock") is not None or bool(options.get("unix"))
         self._host = ""
 
-    def decide(self, uri: str, proxy: str | bool | None) -> tuple[dict[str, ssl.SSLContext], str | None]:
-        """Hardened contexts for the next connection, and the proxy that it uses.
+    def decide(
+        self, uri: str, proxy: str | bool | None, fields: Headers
+    ) -> tuple[dict[str, ssl.SSLContext], str | None]:
+        """Hardened contexts for the next connection, and the proxy that it uses; `fields` are those of its request.
 
         Raises:
             PinValidationError: if the proxy's name is pinned, and TLS would verify another name.
         """
         parsed = parse_uri(uri)
         # The user's own text: websockets converts international names with IDNA 2003, where faß is fass.
-        self._host = urlsplit(uri).hostname or ""
+        self._host, self._hosts = host_of_url(uri), fields.get_all("Host")
         contexts: dict[str, ssl.SSLContext] = {}
         if parsed.secure:
             contexts["ssl"] = self._hardened("ssl", self._context)
@@ -318,7 +319,8 @@ class _Connect(asyncio_client.connect):
         given: dict[str, Any] = getattr(self, _OPTIONS)
         token = request_site.set(None)
         try:
-            contexts, self.proxy = self._pins.decide(self.uri, self._pin_proxy)
+            fields = self.additional_headers = Headers(self.additional_headers or ())
+            contexts, self.proxy = self._pins.decide(self.uri, self._pin_proxy, fields)
             for name in ("ssl", "proxy_ssl"):
                 given.pop(name, None)
             given.update(contexts)
@@ -350,7 +352,8 @@ class _Reconnect(reconnect):
         """Like websockets', with contexts and a proxy that are chosen for this connection."""
         token = request_site.set(None)
         try:
-            contexts, self.proxy = self._pins.decide(self.uri, self._pin_proxy)
+            fields = self.additional_headers = Headers(self.additional_headers or ())
+            contexts, self.proxy = self._pins.decide(self.uri, self._pin_proxy, fields)
             self.ssl, self.proxy_ssl = contexts.get("ssl"), contexts.get("proxy_ssl")
             return super().open_connection(deadline)
         finally:
@@ -361,7 +364,8 @@ def _connect_once(uri: str, pins: _Pins, options: dict[str, Any]) -> sync_client
     """Connect before websockets 17.1, which follows no redirect in threads and does not reconnect."""
     token = request_site.set(None)
     try:
-        contexts, options["proxy"] = pins.decide(uri, options.get("proxy", True))
+        fields = options["additional_headers"] = Headers(options.get("additional_headers") or ())
+        contexts, options["proxy"] = pins.decide(uri, options.get("proxy", True), fields)
         connect = cast("Callable[..., sync_client.ClientConnection]", sync_client.connect)
         return connect(uri, create_connection=_made_by(pins, _NotingSyncConnection), **options, **contexts)
     except BaseException:

@@ -23,6 +23,7 @@ from .table import (
     QueuedReport,
     all_reports,
     claim,
+    drop_damaged,
     full_since,
     insert,
     record_attempt,
@@ -193,6 +194,7 @@ class ReportQueue(Background):
 
         def job(connection: sqlite3.Connection) -> QueuedReport | None:
             now = self.store.clock()
+            drop_damaged(connection)
             if full_since(selecting(connection), now, self.max_per_hour) is not None:
                 return None
             until = float("inf") if early else now

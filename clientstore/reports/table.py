@@ -8,11 +8,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import sqlite3
 from dataclasses import dataclass
 from typing import Literal
 
-from dynpin.report import Report
+from dynpin.counts import counted
+from dynpin.report import FIRST_SECOND, LAST_SECOND, Report
 
 from ..store import Select, registrable_domain
 
@@ -22,11 +24,14 @@ __all__ = [
     "QueuedReport",
     "all_reports",
     "claim",
+    "drop_damaged",
     "full_since",
     "insert",
     "record_attempt",
     "waiting",
 ]
+
+logger = logging.getLogger("dynpin.clientstore")
 
 Added = Literal["queued", "repeated", "declined"]
 State = Literal["pending", "sent", "given up"]
@@ -49,6 +54,14 @@ _MAX_BODY = 65_536
 _SELECT = (
     "SELECT id, host, noted_host, report_uri, body, created_at, attempts, next_attempt_at, sent_at, last_error"
     " FROM reports"
+)
+# Whether a row has what each field of a QueuedReport needs. The file may be damaged, and one row must stop no other.
+_IS_SOUND = (
+    "(typeof(host) = 'text' AND typeof(noted_host) = 'text' AND typeof(report_uri) = 'text' AND typeof(body) = 'text'"
+    f" AND created_at BETWEEN {FIRST_SECOND} AND {LAST_SECOND} AND typeof(attempts) = 'integer' AND attempts >= 0"
+    f" AND (next_attempt_at IS NULL OR next_attempt_at BETWEEN {FIRST_SECOND} AND {LAST_SECOND})"
+    f" AND (sent_at IS NULL OR sent_at BETWEEN {FIRST_SECOND} AND {LAST_SECOND})"
+    " AND typeof(last_error) IN ('text', 'null'))"
 )
 
 
@@ -103,6 +116,7 @@ def insert(connection: sqlite3.Connection, report: Report, report_uri: str, now:
     # Two reports are the same if they describe the same event, whatever their times (§2.1.4).
     members = report.to_dict() | {"date-time": None, "effective-expiration-date": None}
     fingerprint = hashlib.sha256(json.dumps([members, report_uri]).encode()).hexdigest()
+    drop_damaged(connection)
     connection.execute("DELETE FROM reports WHERE next_attempt_at IS NULL AND created_at < ?", (now - _MAX_AGE,))
     for created_at, next_attempt_at in connection.execute(
         "SELECT created_at, next_attempt_at FROM reports WHERE fingerprint = ?", (fingerprint,)
@@ -150,8 +164,15 @@ def _cut(report: Report) -> Report:
 
 
 def all_reports(select: Select) -> list[QueuedReport]:
-    """All reports, also those that were sent or given up, oldest first."""
-    return [QueuedReport(*row) for row in select(f"{_SELECT} ORDER BY id", ())]
+    """All reports, also those that were sent or given up, oldest first; without damaged rows."""
+    return [QueuedReport(*row) for row in select(f"{_SELECT} WHERE {_IS_SOUND} ORDER BY id", ())]
+
+
+def drop_damaged(connection: sqlite3.Connection) -> None:
+    """Delete the rows that are no reports, and say so in the log."""
+    damaged = connection.execute(f"DELETE FROM reports WHERE NOT {_IS_SOUND}").rowcount  # noqa: S608
+    if damaged:
+        logger.error("dropped %s from the queue: damaged in the store's file", counted(damaged, "report"))
 
 
 def waiting(select: Select, until: float, now: float) -> list[tuple[int, float, str, str, str]]:
@@ -162,11 +183,11 @@ def waiting(select: Select, until: float, now: float) -> list[tuple[int, float, 
     """
     # Without the bodies: a thousand of them are a hundred megabytes.
     return select(
-        "SELECT id, next_attempt_at, host, noted_host, report_uri FROM (SELECT *, row_number() OVER"
+        "SELECT id, next_attempt_at, host, noted_host, report_uri FROM (SELECT *, row_number() OVER"  # noqa: S608
         " (PARTITION BY domain, turn ORDER BY id DESC) AS domain_turn FROM (SELECT *, row_number() OVER"
-        " (PARTITION BY noted_host ORDER BY id DESC) AS turn FROM reports WHERE next_attempt_at <= ?"
+        f" (PARTITION BY noted_host ORDER BY id DESC) AS turn FROM reports WHERE {_IS_SOUND} AND (next_attempt_at <= ?"
         # A time further away than any wait was set by a wrong clock.
-        " OR next_attempt_at > ?)) LEFT JOIN (SELECT domain, count(*) AS tried FROM attempts WHERE attempted_at > ?"
+        " OR next_attempt_at > ?))) LEFT JOIN (SELECT domain, count(*) AS tried FROM attempts WHERE attempted_at > ?"
         " AND attempted_at <= ? GROUP BY domain) USING (domain) ORDER BY ifnull(tried, 0), turn, domain_turn, id DESC",
         (until, now + _LONGEST_BACKOFF, now - _RATE_WINDOW, now),
     )

@@ -130,6 +130,25 @@ def test_another_connector_is_refused_with_the_way_to_do_it(world: World) -> Non
     asyncio.run(main())
 
 
+class _ChangesItsHost(aiohttp.ClientRequest):
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        self.headers["Host"] = HOST
+        return await super().send(conn)
+
+
+def test_a_session_of_ones_own_with_requests_of_ones_own_is_checked_too(world: World, attacker: Site) -> None:
+    world.pin_site()
+
+    async def main() -> None:
+        connector = PinnedConnector(world.store, ssl=world.plain_context())
+        async with aiohttp.ClientSession(connector=connector, request_class=_ChangesItsHost) as session:
+            await get(session, attacker.url(OTHER))
+
+    assert f"the program asked for {HOST}" in str(refused(lambda: asyncio.run(main())))
+    attacker.wait_idle()
+    assert attacker.application_bytes == 0
+
+
 def test_a_mix_in_behind_the_connector_would_check_nothing() -> None:
     with pytest.raises(UnenforceableContext, match=r"Last would connect without .* put PinnedConnectorMixin first"):
         type("Last", (aiohttp_socks.ProxyConnector, PinnedConnectorMixin), {})

@@ -15,7 +15,7 @@ import requests
 import urllib3
 
 from dynpin import UnenforceableContext
-from dynpin.clientstore import PinStore
+from dynpin.clientstore import PinStore, pin_violation
 from dynpin.clientstore.http_client import PinnedHTTPSConnection, PinnedHTTPSHandler
 from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
 from dynpin.clientstore.urllib3 import pinned_pool_manager
@@ -124,6 +124,40 @@ def test_urllib3_pools_of_another_class_are_refused(world: World, proxied: bool)
         with pytest.raises(UnenforceableContext, match="a HTTPSConnectionPool would connect without checking the pins"):
             manager.request("GET", world.attacker.url(HOST))
     world.attacker.wait_idle()
+    assert world.attacker.connections == 0
+
+
+def _by_urllib3(world: World, url: str, keys: dict[str, Any]) -> None:
+    with pinned_pool_manager(world.store, ca_certs=str(world.roots_file()), retries=False) as manager:
+        manager.key_fn_by_scheme = {**manager.key_fn_by_scheme, **keys}
+        manager.connection_from_host("other.test", urlsplit(url).port, "https")
+        manager.request("GET", url)
+
+
+def _by_requests(world: World, url: str, keys: dict[str, Any]) -> None:
+    with PinnedSession(world.store) as session:
+        manager = session.get_adapter(url).poolmanager
+        manager.key_fn_by_scheme = {**manager.key_fn_by_scheme, **keys}
+        manager.connection_from_host("other.test", urlsplit(url).port, "https")
+        session.get(url, verify=str(world.roots_file()))
+
+
+@pytest.mark.parametrize("visit", [_by_urllib3, _by_requests], ids=lambda visit: visit.__name__)
+@pytest.mark.parametrize(
+    ("host", "asked", "keys"),
+    # Both libraries write the last Σ of a word as ς, and UTS 46 writes σ.
+    [("ΒΌΛΟΣ.test", "xn--nxasmq6b.test", {}), (HOST, HOST, {"https": lambda _: ("one pool for all",)})],
+    ids=["capital sigma", "one pool"],
+)
+def test_a_request_that_the_library_sends_to_another_host_is_refused(
+    world: World, visit: Callable[..., None], host: str, asked: str, keys: dict[str, Any]
+) -> None:
+    world.pin_site(asked)
+    with pytest.raises((urllib3.exceptions.SSLError, requests.exceptions.SSLError)) as caught:
+        visit(world, world.attacker.url(host), keys)
+    violation = pin_violation(caught.value)
+    assert violation is not None
+    assert f"{asked} is pinned" in str(violation)
     assert world.attacker.connections == 0
 
 

@@ -122,6 +122,33 @@ def test_what_is_put_into_a_transport_later_counts_at_the_next_request(world: Wo
     assert world.site.connections == 0
 
 
+def _as_its_transport(way: Way, client: Any, transport: Any) -> None:
+    client._transport = transport
+
+
+def _as_a_mount(way: Way, client: Any, transport: Any) -> None:
+    client._mounts = {way.library._utils.URLPattern("https://"): transport}
+
+
+@every_way
+@pytest.mark.parametrize("put", [_as_its_transport, _as_a_mount], ids=lambda put: put.__name__)
+def test_a_transport_that_is_put_into_a_client_later_is_pinned_or_refused(world: World, way: Way, put: Any) -> None:
+    world.pin_site()
+    client = way.client(world)
+    put(way, client, way.of(way.library, "HTTPTransport")(verify=world.plain_context()))
+    with pytest.raises(UnenforceableContext, match=r"the client has a \w*HTTPTransport, which connects without"):
+        way.visit(client, world.attacker.url(HOST))
+    client = way.client(world)
+    put(way, client, custom(way))
+    with pytest.raises(way.library.ConnectError, match="gives no access to its TLS connection"):
+        way.visit(client, world.attacker.url(HOST))
+    assert world.attacker.connections == 0
+    # As instrumentation does.
+    client = way.client(world)
+    put(way, client, custom(way, client._transport))
+    assert way.visit(client, world.site.url(HOST)) == [200]
+
+
 @every_way
 @pytest.mark.parametrize("option", ["transport", "mounts"])
 def test_a_transport_of_the_librarys_own_is_refused(world: World, way: Way, option: str) -> None:

@@ -97,6 +97,29 @@ def test_hooks_that_are_replaced_change_nothing(world: World, way: Way) -> None:
 
 
 @every_way
+def test_a_trace_changes_nothing_of_what_it_is_told(world: World, way: Way) -> None:
+    world.pin_site()
+    events: list[str] = []
+
+    def trace(event: str, shown: dict[str, Any]) -> None:
+        events.append(event)
+        if "ssl_context" in shown:
+            shown["ssl_context"] = world.plain_context()
+        if "request" in shown:
+            shown["request"].headers = [(b"Host", b"other.test")]
+
+    async def trace_async(event: str, shown: dict[str, Any]) -> None:
+        trace(event, shown)
+
+    extensions = {"trace": trace if way.loop is None else trace_async}
+    refused(world, way, way.client(world), world.attacker.url(HOST), extensions=extensions)
+    assert way.visit(way.client(world), world.site.url(HOST), extensions=extensions) == [200]
+    world.site.wait_idle()
+    assert f"Host: {HOST}:{world.site.port}".encode() in world.site.received
+    assert "connection.start_tls.started" in events
+
+
+@every_way
 def test_the_audit_mode_lets_through_and_notes_nothing(world: World, way: Way) -> None:
     world.store.pin(HOST, [leaf_pin(world.backup)])
     seen: list[PinValidationError] = []

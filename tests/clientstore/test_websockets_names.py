@@ -51,6 +51,16 @@ def by_iteration_sync(world: World, uri: str, **options: Any) -> None:
         return
 
 
+def by_an_attribute(world: World, uri: str, **options: Any) -> None:
+    async def main() -> None:
+        connecting = pinned_connect(uri, **_given(world, uri, {}))
+        for name, value in options.items():
+            setattr(connecting, name, value)
+        await connecting
+
+    asyncio.run(main())
+
+
 def _given(world: World, uri: str, options: dict[str, Any]) -> dict[str, Any]:
     context = world.plain_context() if uri.startswith("wss:") else None
     return {"store": world.store, "ssl": context, "open_timeout": 60, **options}
@@ -112,6 +122,14 @@ OPTIONS = [
         HOST,
         OTHER,
         lambda site: {"additional_headers": [("host", OTHER), ("X-A", "b"), ("HOST", f"{HOST.upper()}.:443")]},
+    ),
+    Names(
+        "Host field, set later",
+        OTHER,
+        HOST,
+        OTHER,
+        lambda site: {"additional_headers": {"Host": HOST}},
+        (by_an_attribute,),
     ),
     Names("IP address", "127.0.0.1", HOST, "127.0.0.1", lambda site: {"additional_headers": {"Host": HOST}}),
     Names("IP address, server_hostname=", "127.0.0.1", HOST, HOST, lambda site: {"server_hostname": HOST}),

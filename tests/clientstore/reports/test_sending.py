@@ -147,6 +147,29 @@ def test_another_process_sends_a_report_that_was_not_finished(store: PinStore, c
     assert outcomes(queue) == ["sent"]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(f"{name} = 'x'" for name in ("created_at", "attempts", "next_attempt_at", "sent_at")),
+        *(f"{name} = x'ff'" for name in ("created_at", "attempts", "host", "report_uri", "body", "last_error")),
+        *("attempts = -1", "created_at = 9e999"),
+    ],
+)
+def test_a_damaged_row_is_dropped_and_stops_no_other(
+    store: PinStore, inbox: Inbox, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    queue = by_hand(store)
+    inbox.status = 503  # so that the times of a report are needed
+    for host in ("a.test", "b.test", "c.test"):
+        queue.add(a_report(host), URI)
+    store.database.write(lambda connection: connection.execute(f"UPDATE reports SET {damage} WHERE id = 2").rowcount)
+    assert [report.host for report in queue.pending()] == ["a.test", "c.test"]
+    assert queue._next_attempt_at() is not None
+    assert outcomes(queue) == ["later", "later"]
+    assert "dropped 1 report from the queue" in caplog.text
+    assert queue.add(a_report("b.test"), URI) == "queued"
+
+
 def test_redirects_are_not_followed(store: PinStore, inbox: Inbox) -> None:
     with Inbox() as elsewhere:
         inbox.status, inbox.headers = 307, [("Location", f"http://127.0.0.1:{elsewhere.port}/")]
