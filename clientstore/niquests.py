@@ -16,12 +16,13 @@ from typing import Any, ClassVar, Unpack
 
 import niquests
 import niquests.adapters
+import niquests.exceptions
 
-from dynpin.errors import UnenforceableContext
+from dynpin.errors import PinValidationError, UnenforceableContext
 
 from .adapters import NotCopied, foreign_pool
 from .enforcement import refuse_bundle
-from .names import Names
+from .names import Names, host_of_url
 from .niquests_connections import NotedAsyncConnection, NotedConnection, Noting
 from .options import Lease, PinOptions, hardener, split_options
 from .store import PinStore
@@ -135,14 +136,28 @@ class _Pinned(NotCopied):
 
         Raises:
             UnenforceableContext: if the pool for TLS does not check pins.
+            niquests.exceptions.SSLError: if the URL's host is pinned, and the pool connects to another one.
         """
         if self.pin_context is not None:
             refuse_bundle(verify)
+        if url.lower().startswith(_TLS_SCHEMES):
+            self.pin_hold(url, conn.conn_kw.get("server_hostname") or conn.host)
         inherited: Any = super()
         tls = conn.proxy is not None and conn.proxy.scheme == "https"
         if (tls or conn.scheme == "https") and not issubclass(conn.ConnectionCls, Noting):
             raise foreign_pool(self)
         return inherited.cert_verify(conn, "https:" if tls else url, verify, cert)
+
+    def pin_hold(self, url: str, connected: str) -> None:
+        """Refuse a request whose URL names a Known Pinned Host, if niquests connects to another one.
+
+        Raises:
+            niquests.exceptions.SSLError: nothing was sent.
+        """
+        try:
+            self.pin_names.hold([host_of_url(url)], connected)
+        except PinValidationError as violation:
+            raise niquests.exceptions.SSLError(violation) from violation
 
     def _pin_connections(self, manager: Any) -> None:  # noqa: ANN401 - niquests' own
         pool = manager.pool_classes_by_scheme["https"]
@@ -224,6 +239,21 @@ class _PinnedSession(NotCopied):
             _refuse_unpinned(prefix, adapter)
         inherited: Any = super()
         inherited.mount(prefix, adapter)
+
+    def prepare_request(self, request: Any) -> Any:  # noqa: ANN401 - niquests' own
+        """Like niquests'.
+
+        Raises:
+            niquests.exceptions.SSLError: if niquests writes the name of a Known Pinned Host as another name.
+        """
+        inherited: Any = super()
+        prepared = inherited.prepare_request(request)
+        made: Any = self
+        adapter = made.get_adapter(prepared.url or "")
+        url = request.url.decode(errors="replace") if isinstance(request.url, bytes) else str(request.url)
+        if isinstance(adapter, _Pinned) and not url.isascii():
+            adapter.pin_hold(url, host_of_url(prepared.url or ""))
+        return prepared
 
     def send(self, request: Any, **options: Any) -> Any:  # noqa: ANN401 - niquests' own
         """Like niquests'; of an asynchronous session, a coroutine.

@@ -48,7 +48,9 @@ def https_url(text: str) -> HttpsURL:
     if port == 0:
         fail(f"{_short(text)} is not a URL: its port is not a number from 1 to 65535")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return HttpsURL(host_name(parts.hostname), port, _percent_encoded(target))
+    # urlsplit has made ς of a Σ at the end, where UTS 46 makes σ, as `hosts pin` does.
+    host = urlsplit(text.replace("Σ", "σ")).hostname or ""  # noqa: RUF001
+    return HttpsURL(host_name(host), port, _percent_encoded(target))
 
 
 def host_name(text: str) -> str:

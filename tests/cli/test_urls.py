@@ -16,6 +16,7 @@ TAKEN = {
     "https://bank.test?x=1": HttpsURL("bank.test", 443, "/?x=1"),
     "HTTPS://bank.test/": HttpsURL("bank.test", 443, "/"),
     "https://straße.test/ä%20b?q=ü": HttpsURL("xn--strae-oqa.test", 443, "/%C3%A4%20b?q=%C3%BC"),
+    "https://ΒΌΛΟΣ/Σ": HttpsURL("xn--nxasmq6b", 443, "/%CE%A3"),
     "https://[::1]:8443/": HttpsURL("::1", 8443, "/"),
     "https://127.0.0.1/": HttpsURL("127.0.0.1", 443, "/"),
 }

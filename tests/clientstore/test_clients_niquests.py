@@ -51,6 +51,15 @@ def test_noted_then_refused_with_nothing_sent(world: World, visits: Visits, kind
 
 
 @both
+def test_a_name_that_niquests_writes_as_another_one_is_refused(world: World, visits: Visits, kind: str) -> None:
+    world.store.pin("xn--nxasmq6b.test", world.header.pins)  # σ, which UTS 46 makes of each Σ; niquests connects to ς
+    (told,) = visits({"kind": kind, "urls": [world.attacker.url("ΒΌΛΟΣ.test")]})
+    assert told["error"] == "SSLError"
+    assert "xn--nxasmq6b.test is pinned" in told["violation"]
+    assert world.attacker.connections == 0
+
+
+@both
 def test_the_report_of_a_violation_is_delivered(world: World, visits: Visits, kind: str) -> None:
     with Inbox() as inbox:
         world.store.pin(HOST, world.header.pins, report_uri=f"http://127.0.0.1:{inbox.port}/hpkp")

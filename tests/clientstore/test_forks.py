@@ -338,9 +338,7 @@ def test_a_look_up_waits_for_a_fork_but_not_for_ever(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_that_never_uses_the_store_closes_no_inherited_connection(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_closes_no_inherited_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynpin.clientstore.store.database.PATIENCE", 0.01)
     database = Database(tmp_path / "pins.sqlite")
     connection = database._take()
