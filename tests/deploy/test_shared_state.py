@@ -170,7 +170,7 @@ def test_a_repair_goes_on_from_the_earlier_file_too_and_assumes_that_it_is_not_a
     file = a.inventory.with_name("dynpin-history.json")
     file.write_text(History(HOST).with_event(Published(many.clock.now - HOUR, year)).to_json())
     said = run(a, "rotate", "repair", *anew, "--history", str(file))
-    assert f"1 events of {HOST} are saved" in said
+    assert f"1 event of {HOST} saved" in said
     assert f"It goes on from {file}" in said
     until = datetime.fromtimestamp(many.clock.now + 365 * 24 * HOUR, UTC)
     assert f"Until {until:%Y-%m-%dT%H:%M}" in said
