@@ -133,24 +133,22 @@ def next_look_at(select: Select, now: float) -> float | None:
 
 def claim(connection: sqlite3.Connection, now: float) -> Look | None:
     """Take the next list that is due. No other process takes it while the lease lasts."""
-    rows = connection.execute(
+    due = (
         # Lists without success come last, so that a slow server does not delay other lists for long.
         f"{_SELECT} WHERE (next_look_at <= ? OR next_look_at > ?)"
-        " AND (leased_until IS NULL OR leased_until <= ? OR leased_until > ?) ORDER BY attempts, next_look_at LIMIT 1",
-        (now, now + _FAR, now, now + _FAR),
-    ).fetchall()
-    if not rows:
-        return None
-    look = _look(rows[0])
-    if look is None:
-        # The next refusal asks again. Otherwise no other list would ever be fetched.
-        connection.execute("DELETE FROM looks WHERE (root, uri) = (?, ?)", rows[0][:2])
-        return claim(connection, now)
-    connection.execute(
-        "UPDATE looks SET leased_until = ? WHERE root = ? AND uri = ?",
-        (now + look.seconds + _TAKEN_OVER, look.recovery.root, look.recovery.uri),
+        " AND (leased_until IS NULL OR leased_until <= ? OR leased_until > ?) ORDER BY attempts, next_look_at LIMIT 1"
     )
-    return look
+    while row := connection.execute(due, (now, now + _FAR, now, now + _FAR)).fetchone():
+        look = _look(row)
+        if look is not None:
+            connection.execute(
+                "UPDATE looks SET leased_until = ? WHERE (root, uri) = (?, ?)",
+                (now + look.seconds + _TAKEN_OVER, look.recovery.root, look.recovery.uri),
+            )
+            return look
+        # The next refusal asks for a damaged one again.
+        connection.execute("DELETE FROM looks WHERE (root, uri) = (?, ?)", row[:2])
+    return None
 
 
 def trusted_files(select: Select, root: bytes) -> dict[str, bytes]:

@@ -64,9 +64,7 @@ def checked_clock(clock: Callable[[], float]) -> Callable[[], float]:
             return time_of(clock(), "the time by the store's clock")
         except ValueError as error:
             raise StoreError(f"{error}. {_NEEDED}") from None
-        except (
-            Exception
-        ) as error:  # the user's function may raise anything, and a handshake must end with a clear error
+        except Exception as error:  # the user's function may raise anything; a handshake must end with a clear error
             raise StoreError(f"the store's clock failed with {type(error).__name__}: {error}. {_NEEDED}") from error
 
     return now

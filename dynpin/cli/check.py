@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dynpin.cli.check_output import checked_as_json, has_finding, responses_as_json, show_checked
 from dynpin.cli.errors import fail, finding, lacking, reason_of
-from dynpin.cli.lint import FailOnOption, Threshold, as_dict, fails, holdings_named
+from dynpin.cli.lint import FailOnOption, holdings_named
 from dynpin.cli.options import (
     DEFAULT_HISTORY,
     CaOption,
@@ -27,21 +28,18 @@ from dynpin.cli.rotate_site import kept_at, read_history
 from dynpin.cli.signed_list import ListOption
 from dynpin.cli.urls import HttpsURL, host_name, https_url, request_target
 from dynpin.deploy.check import Checked, check_site
-from dynpin.deploy.lint import Circumstances, HeaderField
+from dynpin.deploy.lint import Circumstances
 from dynpin.deploy.lint.sarif import sarif
-from dynpin.deploy.live_fields import node_name
 from dynpin.deploy.reach import LIST_URI, CannotReach, LookOptions, site_reached
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.hosts import is_ip_literal
-from dynpin.pins import Pin, chain_pins
-from dynpin.report import rfc3339
+from dynpin.pins import Pin
 
 if TYPE_CHECKING:
     from dynpin.deploy.lint.holdings import Holdings
-    from dynpin.deploy.recovery import PublishedList
     from dynpin.deploy.rotation import History
 
-__all__ = ["check", "checked_as_json", "has_finding"]
+__all__ = ["check"]
 
 
 def check(
@@ -152,9 +150,9 @@ def check(
     if as_sarif:
         print_json(sarif(checked.results))
     elif as_json:
-        print_json({**_responses(checked), **checked_as_json(checked)})
+        print_json({**responses_as_json(checked), **checked_as_json(checked)})
     else:
-        _show(checked)
+        show_checked(checked)
     for remark in checked.remarks:
         say(f"dynpin: {remark}", err=True)
     if not checked.has_header:
@@ -175,11 +173,6 @@ def _list_at(place: str | None) -> str | None:
     except ModuleNotFoundError as error:
         lacking("--list", error.name, "recovery")
     return place
-
-
-def has_finding(checked: Checked, fail_on: Threshold) -> bool:
-    """Whether the exit code is 1: for a fault of this severity or a higher one, a remark, or a missing header."""
-    return bool(not checked.has_header or checked.remarks or fails([found for _, found in checked.results], fail_on))
 
 
 def _recorded(file: Path | None, inventory: Path | None, holdings: Holdings | None) -> History | None:
@@ -250,72 +243,3 @@ def _pin_of(path: Path) -> Pin:
         fail(reason_of(error, path))
     except DynpinError as error:
         fail(str(error))
-
-
-def checked_as_json(checked: Checked) -> dict[str, object]:
-    """The result of a check, as JSON."""
-    return {
-        "host": checked.site.host,
-        "port": checked.site.port,
-        "silent": list(checked.silent),
-        "findings": [as_dict(each, found) for each, found in checked.results],
-        "sends_header": checked.has_header,
-        "lacking": [str(pin) for pin in checked.lacking],
-        "not_deployed": checked.not_deployed,
-        "unseen": list(checked.unseen),
-        "remarks": list(checked.remarks),
-        "list": None if checked.signed_list is None else _list_as_json(checked.signed_list),
-    }
-
-
-def _list_as_json(listed: PublishedList) -> dict[str, object]:
-    return {
-        "place": listed.place,
-        "version": listed.version,
-        "expires_at": {each.role: rfc3339(each.expires_at) for each in listed.expiries},
-    }
-
-
-def _responses(checked: Checked) -> dict[str, object]:
-    return {
-        "responses": [
-            {
-                "address": each.address,
-                "port": each.port,
-                "scheme": each.scheme,
-                "path": each.path,
-                "status": each.status,
-                "verified": each.is_verified,
-                "failure": each.failure,
-                "validated_chain": [str(pin) for pin in chain_pins(each.validated)],
-                "served_chain": [str(pin) for pin in chain_pins(each.served)],
-                "headers": {name: value for name, value in each.headers if name.lower().startswith("public-key-pins")},
-            }
-            for each in checked.look.responses
-        ]
-    }
-
-
-def _show(checked: Checked) -> None:
-    for each in checked.look.responses:
-        has = any(name.lower().startswith("public-key-pins") for name, _ in each.headers)
-        chain = "" if each.is_verified or each.scheme == "http" else "  the chain does not verify"
-        line = f"{node_name(checked.site, each):<16} {each.scheme:<5} {each.status} {each.path}"
-        say(f"{line}  {'header' if has else 'no header'}{chain}")
-    if checked.signed_list is not None:
-        ends = ", ".join(f"{each.role} until {rfc3339(each.expires_at)}" for each in checked.signed_list.expiries)
-        say(f"signed list {checked.signed_list.version} at {checked.signed_list.place}: {ends or 'none is believed'}")
-    elif any(each.header is not None and each.header.recovery is not None for each in checked.fields):
-        say(f"the signed list of the header was not checked: --list {LIST_URI} shows when it expires")
-    say("")
-    # Each field once, for the first node that sends it.
-    first = {_said(each): each for each in reversed(checked.fields)}
-    shown = [each for each in checked.fields if first[_said(each)] is each]
-    from dynpin.cli.findings import show_findings  # noqa: PLC0415 - only the text output needs it
-
-    show_findings(shown, [(first[_said(each)], found) for each, found in checked.results], len(checked.remarks))
-
-
-def _said(each: HeaderField) -> tuple[str, str]:
-    """The key of a field: its kind and value; if it is empty, its place."""
-    return each.name, each.source if each.value is None else each.value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dynpin.cli.check import checked_as_json, has_finding
+from dynpin.cli.check_output import checked_as_json, has_finding
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.lint import Threshold
 from dynpin.cli.options import moment

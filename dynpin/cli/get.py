@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, finding
+from dynpin.cli.errors import finding
 from dynpin.cli.options import AuditOption, CaOption, JsonOption, TimeoutOption
 from dynpin.cli.printing import print_json, say
+from dynpin.cli.stores import StoreOption
 from dynpin.cli.urls import https_url
-from dynpin.clientstore import PinStore
+from dynpin.cli.visit import Visit, visit
 from dynpin.report import rfc3339
 
-if TYPE_CHECKING:
-    from dynpin.cli.visit import Visit
-
-__all__ = ["StoreOption", "existing_store", "get", "open_store"]
-
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="The file of the pin store. The default is the one in your data folder.")
-]
+__all__ = ["get"]
 
 
 def get(
@@ -43,9 +35,6 @@ def get(
 
     Example: dynpin get https://www.example.com/
     """
-    # Imported here, since `hosts` uses --store of this module and needs no HTTP.
-    from dynpin.cli.visit import visit  # noqa: PLC0415
-
     visited = visit(https_url(url), store=store, roots=ca, audit=audit, with_body=body, timeout=timeout)
     refused = visited.violation is not None and not audit
     if as_json:
@@ -60,26 +49,6 @@ def get(
     if audit:
         message = f"{visited.noting.reason}. The request was sent: without --audit the connection is refused"
     finding(None if as_json else message)
-
-
-def open_store(store: Path | None) -> PinStore:
-    """Open the named store, or the user's own.
-
-    If there was no such store, stderr says so, since a store with a mistyped name would pin nothing.
-    """
-    named = store or os.environ.get("DYNPIN_STORE")
-    is_new = not Path(named).exists() if named else False
-    pins = PinStore(store)
-    if is_new:
-        say(f"dynpin: a new pin store: {pins.path}", err=True)
-    return pins
-
-
-def existing_store(store: Path | None) -> PinStore:
-    """Open the named store, or the user's own. A named one is not made, since the name may be mistyped."""
-    if store is not None and not store.exists():
-        fail(f"there is no pin store at {store}: check the path, or leave --store out for your own store")
-    return PinStore(store)
 
 
 def _show(visited: Visit) -> None:

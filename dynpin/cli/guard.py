@@ -36,7 +36,7 @@ from dynpin.deploy.install import reload as run_reload
 from dynpin.deploy.rotation import History, Published
 from dynpin.errors import DynpinError, InvalidHeader, PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import Built, Inventory, covers, name_of_site, path_of, read_file, read_inventory
+from dynpin.middleware.policy import Built, Inventory, covers, path_of, read_file, read_inventory
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
@@ -222,8 +222,8 @@ def _sent_now(headers: Sequence[str], built: Built | None, now: float) -> _Sent:
             sent.append(PublicKeyPins.parse(value))
         except InvalidHeader as error:
             fail(f"--header {value!r}: {error}; dynpin lint says more")
-    hosts = () if built is None else built.inventory.hosts
-    history = History(name_of_site(hosts) or "this host", tuple(Published(now, header) for header in sent))
+    hosts, label = ((), "this host") if built is None else (built.inventory.hosts, built.inventory.label)
+    history = History(label, tuple(Published(now, header) for header in sent))
     return _Sent(history, hosts, None, ("what else clients may hold: --header was believed, and no history was read",))
 
 
@@ -255,7 +255,7 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
         return _Sent(history, inventory.hosts, built.header, unseen, is_recorded=is_recorded)
     if inventory.state is not None:
         before = "what was sent before the nodes shared their state: no history is kept (dynpin rotate record)"
-        history = as_sent(History(_label(inventory)), inventory)
+        history = as_sent(History(inventory.label), inventory)
         return _Sent(history, inventory.hosts, built.header, (before,), is_recorded=bool(history.sent_by_nodes))
     # The key that was pinned until now is in no file any more.
     if any(each is not None and each.exists() and each.samefile(chain) for each in map(path_of, inventory.keys)):
@@ -263,7 +263,7 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
             f"{chain} is the deployed chain of {inventory.path} itself, so the pins before it are unknown: check the "
             "new chain before it is copied there, or keep a history (dynpin rotate record)"
         )
-    history = History(_label(inventory))
+    history = History(inventory.label)
     ramp = inventory.kept_ramp()
     climbed = () if ramp is None else ramp.sent()
     if climbed:
@@ -271,10 +271,6 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
         history = History(history.host, (Published(climbed[0][0], built.header),)).on_ramp(climbed)
     before = f"what was sent before dynpin.toml made its present header: there is no {file} (dynpin rotate record)"
     return _Sent(history, inventory.hosts, built.header, (before,), is_recorded=False)
-
-
-def _label(site: Inventory) -> str:
-    return site.host or site.hosts[0]
 
 
 @dataclass(frozen=True, slots=True)

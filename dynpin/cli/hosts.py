@@ -13,10 +13,10 @@ from rich.table import Table
 from dynpin.cli import hosts_recovery, pin_files
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.get import StoreOption, existing_store
 from dynpin.cli.options import AcceptClockOption, ExpiresOption, JsonOption
 from dynpin.cli.pin_files import OnExpiryOption, ends
 from dynpin.cli.printing import print_json, say
+from dynpin.cli.stores import StoreOption, existing_store
 from dynpin.clientstore.store import PinStore, Refusal, forget_command
 from dynpin.clientstore.store import check as check_file
 from dynpin.clientstore.store import repair as repair_file
@@ -263,8 +263,7 @@ def check(
     faults = check_file(path, now)
     if repair and faults and path.exists():
         done = repair_file(path, now)
-        saved = f"{counted(done.kept, 'host')} saved"
-        say(f"{saved}; the damaged file is {done.aside}", err=True)
+        say(f"{counted(done.kept, 'host')} saved; the damaged file is {done.aside}", err=True)
         faults = check_file(path, now)
     refusals: list[Refusal] = []
     # Do not open a store with a fault: opening would accept the clock that it complains of.
@@ -312,7 +311,7 @@ def _see_list(store: Path | None) -> str:
 
 def _count(entry: KnownPinnedHost) -> str:
     number = len(entry.pins) + len(entry.certificates)
-    return f"{counted(number, f'{entry.source} pin')}"
+    return counted(number, f"{entry.source} pin")
 
 
 def _refused(refusal: Refusal, now: float) -> str:

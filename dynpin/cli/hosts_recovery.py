@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.get import StoreOption, existing_store
 from dynpin.cli.options import CaOption, JsonOption
 from dynpin.cli.printing import print_json, say
+from dynpin.cli.stores import StoreOption, existing_store
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import ask, list_expires_at, look_at
 from dynpin.clientstore.store import follow as follow_list

@@ -17,10 +17,10 @@ from typing import Annotated, Literal, TextIO, cast
 import typer
 
 from dynpin.cli.errors import fail, finding, reason_of
-from dynpin.cli.get import StoreOption, existing_store
 from dynpin.cli.options import ExpiresOption, JsonOption
 from dynpin.cli.printing import print_json, printable, say
 from dynpin.cli.progress import Show, progress_bar
+from dynpin.cli.stores import StoreOption, existing_store
 from dynpin.cli.streams import is_cut_off
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import default_path

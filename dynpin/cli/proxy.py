@@ -12,9 +12,9 @@ import typer
 from platformdirs import user_data_path
 
 from dynpin.cli.errors import fail, lacking
-from dynpin.cli.get import StoreOption
 from dynpin.cli.options import context_of
 from dynpin.cli.printing import say
+from dynpin.cli.stores import StoreOption
 from dynpin.clientstore import PinStore
 from dynpin.counts import counted
 from dynpin.pins import Pin

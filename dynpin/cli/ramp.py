@@ -60,7 +60,7 @@ def status_command(inventory: InventoryOption = None, now: NowOption = None, as_
         }
         print_json(answer)
     else:
-        say(f"{site.host or site.hosts[0]}: {shown(position.max_age)}")
+        say(f"{site.label}: {shown(position.max_age)}")
         for level in ramp.levels:
             say(f"  {_line(ramp, position, level)}")
         if began is None:

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.get import StoreOption, existing_store
 from dynpin.cli.options import CaOption, JsonOption, context_of
 from dynpin.cli.printing import print_json, say
+from dynpin.cli.stores import StoreOption, existing_store
 from dynpin.clientstore import Delivery, QueuedReport, ReportQueue
 from dynpin.counts import counted
 from dynpin.durations import duration

@@ -44,6 +44,7 @@ class Served(NamedTuple):
         header: the header; None if none is sent, or if it is unknown.
         has_header: whether it is known.
         chain: the chain, or None if it is unknown.
+        host: what the inventory calls the site.
         hosts: the names in the inventory.
         source: the inventory.
     """
@@ -51,15 +52,9 @@ class Served(NamedTuple):
     header: PublicKeyPins | None
     has_header: bool
     chain: Chain | None
+    host: str | None = None
     hosts: tuple[str, ...] = ()
     source: str = ""
-
-    @property
-    def host(self) -> str | None:
-        """The first host, if there is one, and a name if possible."""
-        from dynpin.middleware.policy import name_of_site  # noqa: PLC0415 - here and in no completion
-
-        return name_of_site(self.hosts) or next(iter(self.hosts), None)
 
     @property
     def pins(self) -> tuple[Pin, ...]:
@@ -227,10 +222,10 @@ def _served(
         built = built_of(inventory, is_named_otherwise=False, now=now)
         if built is None:
             return None
-        source = str(built.inventory.path)
+        site, source = built.inventory, str(built.inventory.path)
         if len(built.chains) != 1:
             fail(f"{source} names {len(built.chains)} chains: record each in a history of its own, with --chain")
-        return Served(built.header, True, built.chains[0], built.inventory.hosts, source)
+        return Served(built.header, True, built.chains[0], site.label, site.hosts, source)
     try:
         parsed = None if header is None else PublicKeyPins.parse(header)
         return Served(parsed, header is not None or no_header, None if chain is None else read_chain(chain, "--chain"))

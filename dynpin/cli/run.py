@@ -14,9 +14,9 @@ from typing import Annotated, NamedTuple
 import typer
 
 from dynpin.cli.errors import fail
-from dynpin.cli.get import StoreOption, open_store
 from dynpin.cli.options import AuditOption
 from dynpin.cli.printing import say
+from dynpin.cli.stores import StoreOption, open_store
 from dynpin.clientstore.injection import environment_for
 
 __all__ = ["SETTINGS", "run"]

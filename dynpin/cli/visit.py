@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 from dynpin._version import __version__
 from dynpin.cli.errors import fail, reason_of
-from dynpin.cli.get import open_store
 from dynpin.cli.options import context_of
+from dynpin.cli.stores import open_store
 from dynpin.cli.urls import HttpsURL
 from dynpin.clientstore import peer_of
 from dynpin.clientstore.http_client import PinnedHTTPSConnection

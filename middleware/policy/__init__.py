@@ -17,7 +17,7 @@ from .chains import (
     validated_path,
     without_root,
 )
-from .host_names import covers, is_address, name_of_site
+from .host_names import covers, is_address
 from .inventory import Built, Inventory
 from .issuance import load_certificate
 from .keys import (
@@ -65,7 +65,6 @@ __all__ = [
     "in_chain",
     "is_address",
     "load_certificate",
-    "name_of_site",
     "path_of",
     "policies_to_send",
     "public_key",

@@ -97,6 +97,11 @@ class Inventory:
         return name_of_site(self.hosts)
 
     @property
+    def label(self) -> str:
+        """What messages call the site: its name; else its first host. One from `dynpin.toml` has at least one."""
+        return self.host or self.hosts[0]
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """The files that the header is made from."""
         sources = (path_of(source) for source in (*self.keys, *self.backups))

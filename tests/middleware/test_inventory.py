@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.applications import Starlette
 
 from dynpin import Pin, PolicyError
 from dynpin.middleware import Policy, PublicKeyPinsMiddleware, PublicKeyPinsWSGIMiddleware
-from dynpin.middleware.policy import name_of_site, read_inventory
+from dynpin.middleware.policy import read_inventory
 from dynpin.middleware.policy.watching import Watcher
 from tests.deploy.commands import dynpin
 from tests.middleware.conftest import HOST, Connect, Site, serving_asgi
@@ -51,7 +52,10 @@ def test_the_least_that_describes_a_site(inventory: Path, site: Site, monkeypatc
 def test_the_name_of_a_site_is_one_that_clients_pin(named: str, inventory: Path) -> None:
     inventory.write_text(SOUND.replace('"bank.test"', named))
     assert read_inventory(inventory).host == HOST
-    assert name_of_site(("*.bank.test", HOST)) == HOST
+    site = replace(read_inventory(inventory), hosts=("*.bank.test", HOST))
+    assert (site.host, site.label) == (HOST, HOST)
+    site = replace(site, hosts=site.hosts[:1])
+    assert (site.host, site.label) == (None, "*.bank.test")
     recorded = dynpin("rotate", "record", "--inventory", str(inventory), "--history", str(inventory.with_name("h")))
     assert "events of bank.test" in recorded.stdout, recorded.output
 
