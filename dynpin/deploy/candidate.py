@@ -267,8 +267,13 @@ def key_fault(chain: Path, key: Path) -> Reason | None:
     """
     asked: list[bool] = []
     said = ""
+
+    def passphrase() -> bytes:
+        asked.append(True)
+        return b""
+
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, password=lambda: asked.append(True) or b"")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, passphrase)
     except ssl.SSLError as error:
         said = (error.reason or "no reason").replace("_", " ").lower()
     if asked:
