@@ -186,6 +186,10 @@ class PinnedConnectorMixin(_Connector):
         try:
             self._pin_names.hold(names, tls.server_hostname if isinstance(tls, ObjectGuard) else None)
         except PinValidationError as violation:
+            if connection.transport is not None:
+                # The user's `send` may have written; aiohttp's own close would wait for the peer's, which an event
+                # loop that ends does not.
+                connection.transport.abort()
             _refuse(req, violation)
 
     async def close(self, *, abort_ssl: bool = False) -> None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from typing import Any, ClassVar, NoReturn, Unpack
+from typing import Any, ClassVar, Unpack
 
 import niquests
 import niquests.adapters
 
 from dynpin.errors import UnenforceableContext
 
+from .adapters import NotCopied, foreign_pool
 from .enforcement import refuse_bundle
 from .names import Names
 from .niquests_connections import NotedAsyncConnection, NotedConnection, Noting
@@ -88,16 +89,7 @@ _OF_ADAPTERS = tuple(
 )
 
 
-class _NotCopied:
-    def __getstate__(self) -> NoReturn:
-        # niquests would give the copy its own adapters, which do not check the pins.
-        raise TypeError(
-            f"a {type(self).__name__} cannot be pickled or copied, since its contexts and its store belong to this "
-            "process: make another one where you need it"
-        )
-
-
-class _Pinned(_NotCopied):
+class _Pinned(NotCopied):
     """The common part of the two adapters."""
 
     pin_connection: ClassVar[type[Noting]]
@@ -149,10 +141,7 @@ class _Pinned(_NotCopied):
         inherited: Any = super()
         tls = conn.proxy is not None and conn.proxy.scheme == "https"
         if (tls or conn.scheme == "https") and not issubclass(conn.ConnectionCls, Noting):
-            raise UnenforceableContext(
-                f"{type(self).__name__} takes its connection from a pool that does not check the pins; let the methods "
-                "of PinnedAdapter make its managers and pools"
-            )
+            raise foreign_pool(self)
         return inherited.cert_verify(conn, "https:" if tls else url, verify, cert)
 
     def _pin_connections(self, manager: Any) -> None:  # noqa: ANN401 - niquests' own
@@ -198,7 +187,7 @@ class PinnedAsyncAdapter(_Pinned, niquests.adapters.AsyncHTTPAdapter):  # type: 
         await asyncio.to_thread(self.pin_lease.end)  # may wait for the disk
 
 
-class _PinnedSession(_NotCopied):
+class _PinnedSession(NotCopied):
     """The common part of the two sessions."""
 
     pin_adapter: ClassVar[type[_Pinned]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Any, NoReturn, Unpack
+from typing import Any, Unpack
 
 import requests
 import urllib3
@@ -13,6 +13,7 @@ from requests.utils import prepend_scheme_if_needed, resolve_proxies, select_pro
 
 from dynpin.errors import UnenforceableContext
 
+from .adapters import NotCopied, foreign_pool
 from .doubles import is_adapter
 from .enforcement import refuse_bundle, refuse_certificate, same_roots
 from .names import Names
@@ -32,7 +33,7 @@ class AdapterOptions(PinOptions, total=False):
     pool_block: bool
 
 
-class PinnedAdapter(HTTPAdapter):
+class PinnedAdapter(NotCopied, HTTPAdapter):
     """A transport adapter for ``https://``. It notes pins from responses, and refuses wrong keys before it sends.
 
     ``verify`` and ``cert`` work as in requests: a CA bundle is trusted, a client certificate is shown. Each way to
@@ -124,10 +125,7 @@ class PinnedAdapter(HTTPAdapter):
         """
         tls = url.lower().startswith("https:") or (conn.proxy is not None and conn.proxy.scheme == "https")
         if tls and not self._pin_pools.made(conn):
-            raise UnenforceableContext(
-                f"{type(self).__name__} takes its connection from a pool that does not check the pins; let the methods "
-                "of PinnedAdapter make its managers and pools"
-            )
+            raise foreign_pool(self)
         super().cert_verify(conn, "https:" if tls else url, verify, cert)
         if self._pin_context is not None and verify:
             # urllib3 would load requests' default roots into the caller's context.
@@ -137,12 +135,6 @@ class PinnedAdapter(HTTPAdapter):
         """Like requests'; closing the last client also closes the user's own store."""
         super().close()
         self._pin_lease.end()
-
-    def __getstate__(self) -> NoReturn:
-        raise TypeError(
-            f"a {type(self).__name__} cannot be pickled or copied, since its contexts and its store belong to this "
-            "process: make another one where you need it"
-        )
 
 
 class PinnedSession(requests.Session):

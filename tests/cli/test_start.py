@@ -85,8 +85,7 @@ def test_a_command_imports_its_own(
     (folder / "site.pem").write_bytes(trustme.CA().cert_pem.bytes())
     monkeypatch.chdir(folder)
     _, modules = imported_by(*arguments)
-    # `hosts` shares its option --store with `get`.
-    assert of(commands_of(""), modules) <= {f"dynpin.cli.{module}", "dynpin.cli.get"}
+    assert of(commands_of(""), modules) <= {f"dynpin.cli.{module}"}
     assert not of(HEAVY - needed, modules)
 
 
@@ -142,7 +141,7 @@ def test_wrong_usage_is_told_as_ever(arguments: list[str], words: list[str]) -> 
     [
         ("dynpin ho", {"hosts"}, set()),
         ("dynpin ", set(COMMANDS), set()),
-        ("dynpin hosts im", {"import"}, {"dynpin.cli.hosts", "dynpin.cli.get"}),
+        ("dynpin hosts im", {"import"}, {"dynpin.cli.hosts"}),
         ("dynpin rotate status --his", {"--history"}, {"dynpin.cli.rotate"}),
     ],
 )

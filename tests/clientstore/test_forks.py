@@ -352,6 +352,8 @@ def test_a_child_that_never_uses_the_store_closes_no_inherited_connection(
         gc.collect()
         os._exit(0 if inherited() is not None else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    connection.close()
+    database.close()
 
 
 def test_each_side_sees_what_the_other_writes(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .values import MOST_DAYS
+
 __all__ = ["TOKEN_PREFIX", "APIToken", "AuditEntry", "new_api_token"]
 
 # People, secret scanners and the collector itself recognise a token by it.
 TOKEN_PREFIX = "dynpin_"  # noqa: S105 - every token begins so
 
-_MOST_DAYS = 36_500
 _SITE = re.compile(r"site:[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
 
@@ -72,8 +73,8 @@ def new_api_token(name: str, scopes: Iterable[str], now: float, days: float) -> 
     Raises:
         ValueError: if a text is not a scope, or there is none; or if the token would never expire, or has.
     """
-    if not 0 < days <= _MOST_DAYS:
-        raise ValueError(f"a token cannot be valid for {days:g} days; name at most {_MOST_DAYS}")
+    if not 0 < days <= MOST_DAYS:
+        raise ValueError(f"a token cannot be valid for {days:g} days; name at most {MOST_DAYS}")
     wanted = tuple(dict.fromkeys(scopes))
     for scope in wanted or ("",):
         if scope not in ("read", "triage") and not _SITE.fullmatch(scope):

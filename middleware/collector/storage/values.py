@@ -9,6 +9,7 @@ __all__ = [
     "HOUR",
     "LEASE_S",
     "MODES",
+    "MOST_DAYS",
     "STATES",
     "STEPS",
     "Arrival",
@@ -44,6 +45,8 @@ Step = Literal[1, 24]
 STEPS: tuple[Step, ...] = (1, 24)
 # How long a lease lasts (seconds). A worker extends it while it works.
 LEASE_S = 60.0
+# For so long at most reports are kept and a token is valid: times have to stay within the calendar.
+MOST_DAYS = 36_500
 Entry = TypeVar("Entry")
 
 
@@ -232,16 +235,16 @@ class Retention:
     """How much is kept: nothing older than `days`, and at most `bytes` in total.
 
     Raises:
-        ValueError: if `days` is negative, or more than a million.
+        ValueError: if `days` is negative, or more than `MOST_DAYS`.
     """
 
     days: float = 90
     bytes: int = 2**30
 
     def __post_init__(self) -> None:
-        """Raise if the days are no time that a clock can be set back by."""
-        if not 0 <= self.days <= 1_000_000:
-            raise ValueError(f"reports cannot be kept for {self.days:g} days: name a number from 0 to 1000000")
+        """Raise for such days."""
+        if not 0 <= self.days <= MOST_DAYS:
+            raise ValueError(f"reports cannot be kept for {self.days:g} days: name a number from 0 to {MOST_DAYS}")
 
 
 @dataclass(frozen=True, slots=True)

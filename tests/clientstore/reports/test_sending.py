@@ -300,7 +300,7 @@ from dynpin.clientstore.recovery.fetching import HTTPFetcher
 with PinStore() as store:
     queue = ReportQueue(store, background=False)
     print([delivery.reason.partition(":")[0] for delivery in queue.send()], [report.host for report in queue.reports()])
-print(b"".join(HTTPFetcher(60.0)._fetch(sys.argv[1])).decode())
+print(b"".join(HTTPFetcher(60.0).fetch(sys.argv[1])).decode())
 """
 
 

@@ -125,19 +125,20 @@ class PostgreSQLEngine:
         with self.writing(_BATCH_S) as db:
             return add(raw(db), arrivals, outcomes, batch, now)
 
-    def bytes_used(self, limit: int = 0) -> int:
-        """About how many bytes the rows and their index entries take; or the size of the files, if within `limit`."""
-        with self.reading() as db:
-            sizes = " + ".join(f"pg_total_relation_size('{name}')" for name in _TABLES)
-            files = int(db.scalar(text(f"SELECT {sizes}")) or 0)
-        if files <= limit:
-            return files
+    def bytes_used(self) -> int:
+        """About how many bytes the rows and their index entries take."""
         # Deleted rows leave room in the files, which the next reports fill. So read every row.
         rows = " UNION ALL ".join(f"SELECT sum(pg_column_size({name}.*) + 28) AS size FROM {name}" for name in _TABLES)  # noqa: S608
         with self.reading(_MEASURING_S) as db:
             db.execute(text(f"SET LOCAL statement_timeout = '{_MEASURING_S:.0f}s'"))
             own = int(db.scalar(text(f"SELECT coalesce(sum(size), 0) FROM ({rows}) AS tables")) or 0)  # noqa: S608
             return own + _INDEXED_BYTES * int(db.scalar(text("SELECT count(*) FROM reports")) or 0)
+
+    def bytes_at_most(self) -> int:
+        """The size of the files."""
+        sizes = " + ".join(f"pg_total_relation_size('{name}')" for name in _TABLES)
+        with self.reading() as db:
+            return int(db.scalar(text(f"SELECT {sizes}")) or 0)
 
     def probe(self, now: float, patience: float) -> None:
         """Write one row durably; wait for a lock for `patience` seconds at most."""

@@ -59,11 +59,12 @@ class Engine(Protocol):
         """Store a batch; see :class:`~dynpin.middleware.collector.storage.Sink`."""
         ...
 
-    def bytes_used(self, limit: int = 0) -> int:
-        """How many bytes the rows take, without the free space that deleted rows have left.
+    def bytes_used(self) -> int:
+        """How many bytes the rows take, without the free space that deleted rows have left."""
+        ...
 
-        If everything together is within `limit`, the answer may include that space.
-        """
+    def bytes_at_most(self) -> int:
+        """A number that :meth:`bytes_used` does not exceed, and that takes no reading of every row."""
         ...
 
     def probe(self, now: float, patience: float) -> None:

@@ -56,8 +56,7 @@ def prune(engine: Engine, retention: Retention, now: float) -> Pruned:
 
 def _too_many(engine: Engine, limit: int) -> int:
     """About how many reports to delete, so that the bytes are below the limit."""
-    used = engine.bytes_used(limit)
-    if used <= limit:
+    if engine.bytes_at_most() <= limit or (used := engine.bytes_used()) <= limit:
         return 0
     with engine.reading() as db:
         there = db.scalar(select(func.count()).select_from(schema.reports)) or 0
