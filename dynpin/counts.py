@@ -10,6 +10,6 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {plural(number, thing)}"
 
 
-def plural(number: int, thing: str) -> str:
+def plural(number: float, thing: str) -> str:
     """The thing in the singular or plural: ``"group"`` for 1, ``"groups"`` for 0, 2 and so on."""
     return thing if number == 1 else f"{thing}s"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from dynpin.counts import counted, plural
 from dynpin.errors import InvalidHeader
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost, is_ip_literal
@@ -116,7 +117,7 @@ def note(
         recovery=_recovery(host, known, former, header, now=now, expires_at=now + max_age),
     )
     capped = f", capped from {header.max_age}" if max_age < header.max_age else ""
-    reason = f"{host} is pinned to {len(entry.pins)} keys for {max_age} seconds{capped}"
+    reason = f"{host} is pinned to {counted(len(entry.pins), 'key')} for {max_age} {plural(max_age, 'second')}{capped}"
     return Noting("noted" if own is None else "updated", reason, "2.5", entry)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import errno
 import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
+from dynpin.counts import counted
 from dynpin.errors import UnpinnableKey
+from dynpin.files import read_file
 from dynpin.spki import certificate_spki, check_spki, csr_spki, elements
 
 # `cryptography` is imported only to read a bare key, since its import takes as long as the rest of the protocol.
@@ -26,8 +26,6 @@ __all__ = ["Pin", "certificates", "chain_pins", "pins_without_certificate"]
 _PEM_BOUNDARY = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*-----(BEGIN|END) ([A-Z0-9 ]+)-----[ \t\r]*$", re.MULTILINE)
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
-# In bytes. A bundle of all public roots has a quarter of a megabyte.
-_LONGEST_FILE = 16 << 20
 _ASK_FOR_PUBLIC = "give the certificate, the CSR or the public key instead (openssl pkey -in KEY -pubout)"
 
 
@@ -67,7 +65,7 @@ class Pin:
         except ValueError as error:
             raise ValueError(f"{text[:80]!r} is not padded standard base64: {error}") from None
         if len(digest) != 32 or len(text) != 44:
-            raise ValueError(f"{text[:80]!r} holds {len(digest)} bytes, not the 32 of a SHA-256 pin")
+            raise ValueError(f"{text[:80]!r} holds {counted(len(digest), 'byte')}, not the 32 of a SHA-256 pin")
         return cls(digest)
 
     @classmethod
@@ -156,11 +154,7 @@ class Pin:
             OSError: if the file cannot be read.
         """
         try:
-            with Path(path).open("rb") as file:
-                data = file.read(_LONGEST_FILE + 1)
-            if len(data) > _LONGEST_FILE:  # such as a device that never ends
-                raise OSError(errno.EFBIG, f"it is larger than {_LONGEST_FILE >> 20} MiB", os.fspath(path))
-            return cls.from_bytes(data)
+            return cls.from_bytes(read_file(path))
         except UnpinnableKey as error:
             raise UnpinnableKey(f"{os.fspath(path)}: {error}") from None
 

@@ -241,6 +241,13 @@ def test_a_file_that_is_not_there_is_an_oserror(tmp_path: Path) -> None:
         Pin.from_file(tmp_path / "absent.pem")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_without_a_writer_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="nothing writes to this pipe: start its writer first"):
+        Pin.from_file(tmp_path / "pipe")
+
+
 @given(st.binary(max_size=200), st.integers(0, 400), st.booleans())
 def test_any_bytes_give_a_pin_or_an_unpinnable_key(noise: bytes, at: int, keep: bool) -> None:
     der = certificate("p-256").public_bytes(Encoding.DER)

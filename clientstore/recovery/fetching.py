@@ -19,6 +19,7 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError
 from tuf.ngclient import FetcherInterface  # pyright: ignore[reportPrivateImportUsage]
 
 from dynpin._version import __version__
+from dynpin.counts import plural
 
 from ..bounded_http import bounded_opener
 
@@ -86,7 +87,7 @@ class HTTPFetcher(FetcherInterface):
         """How many seconds are left; raises DownloadError if there are none."""
         left = self._end - time.monotonic()
         if left <= 0:
-            raise DownloadError(f"it took longer than {self._seconds:g} seconds")
+            raise DownloadError(f"it took longer than {self._seconds:g} {plural(self._seconds, 'second')}")
         return left
 
 

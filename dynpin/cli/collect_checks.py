@@ -60,6 +60,9 @@ def tls_pair(certificate: Path | None, key: Path | None) -> None:
         if key is not None:
             fail(f"--tls-key {key} needs --tls-certificate")
         return
+    for file in filter(None, (certificate, key)):
+        if file.exists() and not file.is_file():
+            fail(f"{file} is not a file, and https needs it again when the collector starts: name a file in PEM")
     asked: list[None] = []
 
     def passphrase() -> bytes:

@@ -21,6 +21,10 @@ STOPPED = 130
 _TODO = {
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path",
+    errno.ENAMETOOLONG: "check the path",
+    errno.ELOOP: "check the links in its path",
+    errno.ENXIO: "name a file",
+    errno.EFBIG: "name another file",
     errno.EISDIR: "name a file in it",
     errno.EACCES: "check its permissions",
     errno.EPERM: "check its permissions",

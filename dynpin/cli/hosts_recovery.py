@@ -19,6 +19,7 @@ from dynpin.clientstore.store import follow as follow_list
 from dynpin.counts import counted
 from dynpin.durations import duration
 from dynpin.errors import RecoveryError
+from dynpin.files import read_file
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.recovery import Recovery
 from dynpin.report import rfc3339
@@ -139,7 +140,7 @@ def follow(
 
     with PinStore(store) as pins:
         try:
-            data, context = trusted.read_bytes(), tls_context(ca)
+            data, context = read_file(trusted), tls_context(ca)
             look = follow_list(pins.database, uri, data, pins.clock, context=context, source=source)
         except RecoveryError as error:
             fail(f"{trusted} cannot sign a list: {error}")

@@ -74,7 +74,7 @@ def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
     if result.unreadable == result.lines:
         fail(f"{name}: no line could be read; each is a JSON object with host, status and headers")
     if result.unreadable > _SHOWN_UNREADABLE:
-        say(f"{name}: {result.unreadable:,} of {result.lines:,} lines could not be read", err=True)
+        say(f"{name}: {result.unreadable:,} of {counted(result.lines, 'line')} could not be read", err=True)
     if as_json:
         print_json(result.to_dict())
     elif as_csv:

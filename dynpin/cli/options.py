@@ -11,6 +11,7 @@ import typer
 
 from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.printing import expect_json
+from dynpin.files import read_file
 
 if TYPE_CHECKING:
     import ssl
@@ -107,8 +108,10 @@ def context_of(ca: Path | None) -> ssl.SSLContext:
     import ssl  # noqa: PLC0415 - most commands open no connection
 
     try:
-        return ssl.create_default_context(cafile=ca)
-    except ssl.SSLError:
+        # OpenSSL would wait for the writer of a pipe, and read it twice.
+        text = read_file(ca).decode("ascii") if ca is not None and ca.is_fifo() else None
+        return ssl.create_default_context(cafile=ca if text is None else None, cadata=text)
+    except (ssl.SSLError, UnicodeDecodeError):
         fail(f"{ca} holds no roots that can be read: name a file of root certificates in PEM")
     except OSError as error:
         fail(reason_of(error, ca))

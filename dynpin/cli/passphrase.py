@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import stat
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.printing import say
 from dynpin.deploy.keys import LONGEST_PASSPHRASE, check_passphrase
+from dynpin.files import open_at_once
 
 __all__ = ["PassphraseFileOption", "passphrase", "passphrase_of_keys"]
 
@@ -61,7 +63,7 @@ def _first_line(file: Path) -> bytes:
     if str(file) == "-":
         text = sys.stdin.buffer.readline(size)
     else:
-        with file.open("rb") as opened:
+        with os.fdopen(open_at_once(file), "rb") as opened:
             text = opened.readline(size)
         status = file.stat()
         if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):

@@ -58,15 +58,20 @@ class Candidate:
             PolicyError: if there is no certificate in the file, or its key cannot be pinned.
             OSError: if the file cannot be read.
         """
+        beside = path.with_name("privkey.pem")
+        if key is None and path.name == "fullchain.pem" and beside.exists():
+            key = beside
+        for file in filter(None, (path, key)):
+            if file.is_fifo():  # OpenSSL would wait for more
+                raise PolicyError(f"{file} is a pipe, and it is read several times: name the file that it comes from")
         data = read_file(path)
+        if key is not None:
+            read_file(key)  # OpenSSL's error would not name it
         chain = read_chain(data, str(path))
         if not chain.certificates:
             raise PolicyError(
                 f"{path}: it has a key and no certificate: name the chain that is to be deployed, leaf first"
             )
-        beside = path.with_name("privkey.pem")
-        if key is None and path.name == "fullchain.pem" and beside.exists():
-            key = beside
         return cls(path, data, chain, key)
 
     def is_of_another_site(self, hosts: Sequence[str], keys: Collection[Pin]) -> bool:
@@ -130,6 +135,7 @@ def examine(
     if candidate.key is not None and not reasons:
         refused = _refused(candidate, candidate.key, needed, present, roots)
         reasons += [] if refused is None else [refused]
+        warnings += [] if reasons else _refused_strictly(candidate, candidate.key, needed, roots)
     if verdict.ok and built is not None and not is_recorded:
         reasons += _key_without_history(pins, built)
     if verdict.ok and not reasons and built is not None:
@@ -199,6 +205,22 @@ def _refused(
     return None
 
 
+def _refused_strictly(new: Candidate, key: Path, hosts: Sequence[str], roots: Sequence[Path]) -> list[str]:
+    """Why clients on Python 3.13 or later refuse a chain that others accept; empty if they accept it."""
+    # What they check besides does not depend on the name.
+    host = next((host for host in hosts if not is_address(host)), None)
+    if host is None:
+        return []
+    name = canonical_host(host.replace("*", "any", 1))
+    refused = refusal(new.path, key, name, trust_anchors(new.chain, roots), strict=True)
+    if refused is None or not refused.of_certificates:
+        return []
+    return [
+        f"clients on Python 3.13 or later refuse {new.path} (OpenSSL, VERIFY_X509_STRICT: {refused.reason}). Have the "
+        "CA issue certificates that follow RFC 5280"
+    ]
+
+
 def _kind(chain: Chain) -> str:
     return key_type(public_key(chain.certificates[0])) if chain.certificates else "unknown"
 
@@ -243,28 +265,36 @@ def key_fault(chain: Path, key: Path) -> Reason | None:
     Raises:
         OSError: if a file cannot be read.
     """
-    if b"ENCRYPTED" in read_file(key):
+    asked: list[bool] = []
+    said = ""
+
+    def passphrase() -> bytes:
+        asked.append(True)
+        return b""
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, passphrase)
+    except ssl.SSLError as error:
+        said = (error.reason or "no reason").replace("_", " ").lower()
+    if asked:
         return Reason(
             "private-key-encrypted",
             f"{key} is encrypted: a server cannot read it without a person, and dynpin cannot check that it belongs to "
             f"{chain}. Remove the passphrase: openssl pkey -in {key} -out FILE",
         )
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, password=b"")
-    except ssl.SSLError as error:
-        said = (error.reason or "no reason").replace("_", " ").lower()
-        if said in ("key values mismatch", "key type mismatch"):
-            return Reason(
-                "private-key-of-another-certificate",
-                f"{key} is not the private key of the certificate in {chain} (OpenSSL: {said}). Take both from the "
-                "same folder of the ACME client",
-            )
-        if "too small" in said or "too weak" in said:
-            return Reason(
-                "private-key-unusable",
-                f"OpenSSL refuses {chain} ({said}), as clients do. Have the CA issue a certificate for a key of at "
-                "least 2048 bits (RSA) or 256 bits (EC), with SHA-256",
-            )
+    if said in ("key values mismatch", "key type mismatch"):
+        return Reason(
+            "private-key-of-another-certificate",
+            f"{key} is not the private key of the certificate in {chain} (OpenSSL: {said}). Take both from the "
+            "same folder of the ACME client",
+        )
+    if "too small" in said or "too weak" in said:
+        return Reason(
+            "private-key-unusable",
+            f"OpenSSL refuses {chain} ({said}), as clients do. Have the CA issue a certificate for a key of at "
+            "least 2048 bits (RSA) or 256 bits (EC), with SHA-256",
+        )
+    if said:
         return Reason(
             "private-key-unusable",
             f"OpenSSL cannot use {chain} and {key} as a certificate and its private key ({said}). Both must be PEM, "

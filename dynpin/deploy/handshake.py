@@ -26,7 +26,7 @@ class Refusal(NamedTuple):
     of_certificates: bool
 
 
-def refusal(chain: Path, key: Path, host: str, anchors: Sequence[bytes]) -> Refusal | None:
+def refusal(chain: Path, key: Path, host: str, anchors: Sequence[bytes], *, strict: bool = False) -> Refusal | None:
     """Why a client with Python's defaults refuses a server with this chain; None if it accepts it at some date.
 
     Args:
@@ -34,6 +34,7 @@ def refusal(chain: Path, key: Path, host: str, anchors: Sequence[bytes]) -> Refu
         key: its private key, PEM, unencrypted.
         host: the name that the client asks for.
         anchors: what the client trusts, DER: roots or other certificates.
+        strict: whether the defaults are those of Python 3.13 and later (VERIFY_X509_STRICT: RFC 5280, by the letter).
 
     Raises:
         OSError: if a file cannot be read, or OpenSSL cannot use it.
@@ -43,6 +44,8 @@ def refusal(chain: Path, key: Path, host: str, anchors: Sequence[bytes]) -> Refu
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.load_verify_locations(cadata=b"".join(anchors))
     client.verify_flags |= ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
+    if strict:
+        client.verify_flags |= ssl.VERIFY_X509_STRICT
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [client.wrap_bio(down, up, server_hostname=host), server.wrap_bio(up, down, server_side=True)]
     waiting = {0, 1}

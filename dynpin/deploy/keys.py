@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from dynpin.counts import counted
 from dynpin.errors import InvalidHost
 from dynpin.hosts import canonical_host, is_ip_literal
 from dynpin.middleware.policy import read_file
@@ -111,8 +112,8 @@ def check_passphrase(passphrase: bytes) -> None:
         raise ValueError("the passphrase has a character in it that could not be typed at a prompt")
     if len(text) < SHORTEST_PASSPHRASE:
         raise ValueError(
-            f"the passphrase has {len(text)} characters. It needs {SHORTEST_PASSPHRASE} or more: a person who finds "
-            "the key file can try any number of passphrases"
+            f"the passphrase has {counted(len(text), 'character')}. It needs {SHORTEST_PASSPHRASE} or more: a person "
+            "who finds the key file can try any number of passphrases"
         )
 
 
@@ -225,11 +226,14 @@ def read_private_key(file: Path, passphrase: Callable[[], bytes]) -> PrivateKeyT
         OSError: if it cannot be read.
     """
     data = read_file(file)
-    is_encrypted = b"ENCRYPTED" in data
+    why = "it is not a private key in PEM"
     try:
-        return load_pem_private_key(data, passphrase() if is_encrypted else None)
+        try:
+            return load_pem_private_key(data, None)
+        except TypeError:  # it is encrypted
+            why = "the passphrase is wrong, or the file is damaged"
+            return load_pem_private_key(data, passphrase())
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        why = "the passphrase is wrong, or the file is damaged" if is_encrypted else "it is not a private key in PEM"
         raise ValueError(f"{file} cannot be opened: {why}") from None
 
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dynpin.errors import DynpinError, InvalidHost
+from dynpin.files import read_file
 from dynpin.hosts import canonical_host
 from dynpin.middleware.policy import Inventory, Node
 
@@ -121,10 +122,12 @@ def tls_context(ca: Path | None, inventory: Inventory | None = None) -> ssl.SSLC
 def _context(ca: Path | None, roots: tuple[Path, ...]) -> ssl.SSLContext:
     file = ca
     try:
-        context = ssl.create_default_context(cafile=ca)
+        # OpenSSL would wait for the writer of a pipe, and read it twice.
+        text = read_file(ca).decode("ascii") if ca is not None and ca.is_fifo() else None
+        context = ssl.create_default_context(cafile=ca if text is None else None, cadata=text)
         for file in roots:
             context.load_verify_locations(file)
-    except ssl.SSLError:
+    except (ssl.SSLError, UnicodeDecodeError):
         raise CannotReach(f"{file} holds no roots that can be read: name a file of root certificates in PEM") from None
     except OSError as error:
         raise CannotReach(f"{file}: {error.strerror or error}; name a file of root certificates in PEM") from None

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import tempfile
 
+from dynpin.counts import plural
+
 __all__ = ["run_line"]
 
 # cron's PATH does not contain the administrator's folders, where nginx and caddy are.
@@ -35,7 +37,7 @@ def run_line(line: str, *, seconds: float = 60.0) -> str | None:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
             _end(process)
-            return f"it did not end within {seconds:g} seconds"
+            return f"it did not end within {seconds:g} {plural(seconds, 'second')}"
         except BaseException:
             _end(process)
             raise

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from dynpin.files import read_file
+
 from .atomic import sync_folder, write_atomically
 from .chains import (
     ChainFault,
@@ -15,7 +17,6 @@ from .chains import (
     validated_path,
     without_root,
 )
-from .files import read_file
 from .host_names import covers, is_address
 from .inventory import Built, Inventory
 from .issuance import load_certificate

@@ -20,9 +20,9 @@ from typing import Literal
 from cryptography import x509
 
 from dynpin.errors import PolicyError, UnpinnableKey
+from dynpin.files import read_file
 from dynpin.pins import Pin, certificates
 
-from .files import read_file
 from .host_names import covers, is_address
 from .issuance import (
     der_of,

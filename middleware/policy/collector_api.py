@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from .files import read_file
+from dynpin.files import read_file
 
 __all__ = ["Answer", "CollectorAPI", "Unusable"]
 

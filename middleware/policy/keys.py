@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from dynpin.errors import PolicyError, UnpinnableKey
+from dynpin.files import read_file
 from dynpin.pins import Pin, certificates, pins_without_certificate
 
-from .files import read_file
 from .issuance import is_ca, is_issuer, load_certificate
 
 __all__ = [

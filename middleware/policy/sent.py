@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from dynpin.errors import InvalidHeader, PolicyError
+from dynpin.files import read_file
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
 
 from .atomic import write_atomically
-from .files import read_file
 
 __all__ = ["recall", "remember"]
 

@@ -16,8 +16,7 @@ from pydantic_core import ErrorDetails
 
 from dynpin.durations import parse_duration
 from dynpin.errors import PolicyError
-
-from .files import read_file
+from dynpin.files import read_file
 
 __all__ = ["Seconds", "Table", "read_tables", "seconds_of"]
 

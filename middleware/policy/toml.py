@@ -33,12 +33,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from dynpin.errors import InvalidHeader, InvalidHost, PolicyError
+from dynpin.files import read_file
 from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 from dynpin.recovery import Recovery
 
 from .collector_api import CollectorAPI
-from .files import read_file
 from .host_names import name_of_site
 from .inventory import Inventory
 from .keys import KeySource, holds_private_key

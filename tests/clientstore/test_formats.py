@@ -236,7 +236,7 @@ WRONG = [
     ("json", '[{"host": "a.test", "certificates": ["abcd"]}]', "64 hexadecimal digits"),
     ("csv", "", "no heading"),
     ("csv", "host\na.test\n", "no heading"),
-    ("csv", "host,pins\na.test\n", "row 2: it has 1 cells"),
+    ("csv", "host,pins\na.test\n", "row 2: it has 1 cell"),
     ("csv", 'host,pins\n"a.test', "not CSV"),
     ("toml", "[[static]\n", "not TOML"),
     ("toml", "x = 1\n", "nothing else"),

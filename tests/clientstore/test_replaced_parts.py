@@ -136,7 +136,9 @@ def _by_urllib3(world: World, url: str, keys: dict[str, Any]) -> None:
 
 def _by_requests(world: World, url: str, keys: dict[str, Any]) -> None:
     with PinnedSession(world.store) as session:
-        manager = session.get_adapter(url).poolmanager
+        adapter = session.get_adapter(url)
+        assert isinstance(adapter, PinnedAdapter)
+        manager = adapter.poolmanager
         manager.key_fn_by_scheme = {**manager.key_fn_by_scheme, **keys}
         manager.connection_from_host("other.test", urlsplit(url).port, "https")
         session.get(url, verify=str(world.roots_file()))

@@ -41,10 +41,14 @@ def _name(text: str) -> x509.Name:
 
 
 class Authority:
-    """An intermediate CA: a chain of it is the leaf and this certificate."""
+    """An intermediate CA: a chain of it is the leaf and this certificate.
+
+    Attributes:
+        strict: whether its certificates name the key of their issuer, as RFC 5280 §4.2.1.1 wants.
+    """
 
     def __init__(self) -> None:
-        self.key = new_key()
+        self.key, self.strict = new_key(), True
         self.pem = self._sign("a CA", self.key, "a CA", start=NOW - 400 * DAY, end=NOW + 4000 * DAY, is_ca=True)
 
     def leaf(
@@ -90,6 +94,13 @@ class Authority:
             made = made.add_extension(
                 x509.SubjectAlternativeName([x509.DNSName(each) for each in names]), critical=False
             )
+        if is_ca:
+            usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)  # signs certificates
+            made = made.add_extension(usage, critical=True)
+        if self.strict:
+            own, issuing = key.public_key(), (signer or self.key).public_key()
+            made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(own), critical=False)
+            made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing), critical=False)
         return made.sign(signer or self.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 

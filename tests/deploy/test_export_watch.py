@@ -305,7 +305,7 @@ def test_a_reload_that_hangs_is_stopped_with_all_that_it_started(tmp_path: Path)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     command = f"exec 3>{shlex.quote(str(fifo))}; tail -f /dev/null & wait"
     file = IncludeFile("nginx", tmp_path / "pins", command, lambda _: None, limit=1.0)
-    assert "it did not end within 1 seconds" in file.bring_up_to(FIRST)
+    assert "it did not end within 1 second" in file.bring_up_to(FIRST)
     # The end of the file: neither the command nor what it started holds the other end any more.
     assert select.select([reader], [], [], 60)[0]
     assert os.read(reader, 1) == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,10 +117,14 @@ def test_a_key_that_no_server_can_read(shop: Shop) -> None:
     key = renewed.with_name("privkey.pem")
     key.write_bytes(shop.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
     assert codes(asked(renewed, code=1)) == ["private-key-encrypted"]
+    key.write_bytes(b"# not ENCRYPTED\n" + private_pem(shop.key))
+    assert codes(asked(renewed, code=0)) == []
     key.write_text("no key")
     assert codes(asked(renewed, code=1)) == ["private-key-unusable"]
     key.unlink()
     assert dynpin("guard", str(renewed), "--key", str(key)).exit_code == 2
+    os.mkfifo(key)
+    assert "is a pipe, and it is read several times: name the file" in dynpin("guard", str(renewed)).stderr
 
 
 def test_without_a_key_it_says_so(shop: Shop) -> None:

@@ -56,6 +56,17 @@ def test_a_certificate_that_only_openssl_reads_is_asked_for_all_the_same(tmp_pat
     assert "is malformed" in told["warnings"][0]
 
 
+def test_a_chain_that_python_3_13_does_not_take(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    assert asked(shop, shop.renewed(shop.authority.chain(shop.key, Shop.HOST)), code=0)["warnings"] == []
+    shop.authority.strict = False
+    told = asked(shop, shop.renewed(shop.authority.chain(shop.key, Shop.HOST)), code=0)
+    assert [
+        "clients on Python 3.13 or later refuse" in each and "Missing Authority Key Identifier" in each
+        for each in told["warnings"]
+    ] == [True]
+
+
 def test_a_wildcard_is_asked_for_a_name_below_it(tmp_path: Path) -> None:
     shop = Shop(tmp_path, "*.acme.test", "acme.test")
     assert asked(shop, shop.renewed(shop.authority.chain(shop.key, "acme.test", "*.acme.test")), code=0)["ok"]

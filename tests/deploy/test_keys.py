@@ -83,7 +83,7 @@ def test_the_private_half_is_encrypted() -> None:
     ("passphrase", "said"),
     [
         (b"", "0 characters"),
-        (b"x", "1 characters"),
+        (b"x", "1 character"),
         (b"elf Zeichen", "needs 12"),
         ("ü".encode() * 11, "11 characters"),
         (b"a" * (LONGEST_PASSPHRASE + 1), "longer than"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from dynpin import Pin, PublicKeyPins
 from tests.deploy.commands import dynpin
+from tests.deploy.servers import program
 from tests.deploy.test_check import HOST, NEW
 from tests.keys import private_key
 
@@ -157,6 +159,25 @@ if find_spec(_ML_DSA) is not None:
 def test_a_backup_that_no_client_would_take(make: Callable[[], Any], told: bool, files: Files) -> None:
     public = make().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (files.folder / "backup.pub").write_bytes(public)
+    files.inventory(["chain.pem"], ["backup.pub"])
+    assert files.lint(code=int(told)) == ({"backup-key-unusable": "warning"} if told else {})
+
+
+@pytest.mark.parametrize(("form", "told"), [("named_curve -conv_form compressed", False), ("explicit", True)])
+def test_an_ec_backup_in_another_encoding(form: str, told: bool, files: Files) -> None:
+    openssl = program("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed: apt-get install openssl")
+    key = ec.generate_private_key(ec.SECP256R1())
+    (files.folder / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    )
+    subprocess.run(
+        [openssl, "ec", "-in", "key.pem", "-pubout", "-out", "backup.pub", "-param_enc", *form.split()],
+        cwd=files.folder,
+        check=True,
+        capture_output=True,
+    )
     files.inventory(["chain.pem"], ["backup.pub"])
     assert files.lint(code=int(told)) == ({"backup-key-unusable": "warning"} if told else {})
 

@@ -92,7 +92,7 @@ def test_a_score_and_a_scan_are_shown_as_tables(scored: Score) -> None:
     assert "1 held, 1 broken, 0 not testable" in shown.text
     assert shown.tags.count("tr") == 3
     figures = _Texts(scan()._repr_html_())
-    assert "1 lines, 1 responses" in figures.text
+    assert "1 line, 1 response" in figures.text
     assert "100.00%" in figures.text
 
 

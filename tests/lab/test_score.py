@@ -196,7 +196,7 @@ def test_curl_is_scored_for_its_static_pins() -> None:
 # -- hostile and clumsy agents ----------------------------------------------------------------------------------------
 
 HARM = {
-    "hangs": ("import time; time.sleep(600)", "did not end within 1 seconds"),
+    "hangs": ("import time; time.sleep(600)", "did not end within 1 second"),
     "floods": ("while True: print('x' * 65536)", "it wrote more than"),
     "killed": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by signal 11"),
     "silent": ("pass", "never connected"),
@@ -217,7 +217,7 @@ def test_no_command_holds_the_scorer_up(harm: str) -> None:
 @pytest.mark.parametrize(
     ("code", "why"),
     [
-        ("import time; time.sleep(600)", "did not answer within 1 seconds"),
+        ("import time; time.sleep(600)", "did not answer within 1 second"),
         ("while True: print('x' * 65536)", "it wrote more than"),
         ("input(); print('{}', flush=True); input()", "not a line of JSON with an outcome"),
         ("input(); print('{\"outcome\": []}', flush=True); input()", "not a line of JSON with an outcome"),

@@ -209,7 +209,7 @@ REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
         ["backups names", "key.pem, a private key", "openssl pkey -in KEY -pubout"],
     ),
     "the private half, DER": (der_of_the_key, ["backups names", "key.der, a private key"]),
-    "a backup that is a pipe": (a_pipe, ["backup.pipe", "neither PEM nor DER"]),
+    "a backup that is a pipe": (a_pipe, ["backup.pipe", "nothing writes to this pipe"]),
     "a pin that is none": (replacing('"tls/backup.pub"', '{ pin = "abc" }'), ["backups has a pin that is not valid"]),
     "a key of no kind": (replacing('"tls/backup.pub"', "{ file = 1 }"), ["backups = [{ file = 1 }]", "{ pin ="]),
     "PEM in the file": (

@@ -76,7 +76,7 @@ def test_a_body_that_drips_inside_of_one_read_is_given_up(
         return True
 
     bank.publisher.misbehave = drip
-    bank.stays_refused("took longer than 1 seconds")
+    bank.stays_refused("took longer than 1 second")
 
 
 # -- the attacker has keys ---------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_a_slow_server_is_given_up(bank: Bank, monkeypatch: pytest.MonkeyPatch) 
         return True
 
     bank.publisher.misbehave = slow
-    bank.stays_refused("took longer than 1 seconds")
+    bank.stays_refused("took longer than 1 second")
 
 
 @pytest.mark.parametrize("location", ["http://127.0.0.2:1/", "file:///etc/passwd", "https://thief.test/"])

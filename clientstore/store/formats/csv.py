@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
+from dynpin.counts import counted
 from dynpin.errors import InvalidPinFile
 from dynpin.hosts import KnownPinnedHost
 from dynpin.report import rfc3339
@@ -60,7 +61,7 @@ def read_csv(lines: Iterable[str], *, now: float, origin: str | None = None) -> 
         if not row:
             continue
         if len(row) != len(heading):
-            raise InvalidPinFile(f"row {number}: it has {len(row)} cells, and the heading {len(heading)}")
+            raise InvalidPinFile(f"row {number}: it has {counted(len(row), 'cell')}, and the heading {len(heading)}")
         cells = [_content(cell) if cell[:1] == "'" else cell for cell in row]
         try:
             entry = Fields(dict(zip(heading, cells, strict=True))).entry(now, origin)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from dynpin.errors import InvalidPinFile, UnpinnableKey
+from dynpin.files import read_file
 from dynpin.hosts import KnownPinnedHost
 from dynpin.pins import Pin, certificates
 from dynpin.report import rfc3339
@@ -119,7 +120,7 @@ def _certificate(text: str, folder: Path | None) -> bytes:
     if len(text.replace(":", "")) == 64 and "." not in text:
         return certificate_digest(text)
     try:
-        der = _first_certificate(_file(text, folder).read_bytes())
+        der = _first_certificate(read_file(_file(text, folder)))
         certificate_spki(der)  # raises if it is not a certificate
     except (UnpinnableKey, OSError) as error:
         raise ValueError(f"{shown(text)}: {printable(str(error))}") from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dynpin.errors import InvalidHost, PolicyError
 from dynpin.header import PublicKeyPins
@@ -154,7 +155,7 @@ def _of_backups(inventory: Inventory, chains: Sequence[Chain], backups: Sequence
     # Where a key of such a kind is deployed, clients and servers have the settings for it.
     deployed = {_unusual(public_key(chain.certificates[0])) for chain in chains if chain.certificates}
     for backup in backups:
-        kind = _unusual(backup.public_key)
+        kind = "an EC key with explicit parameters" if _has_parameters(backup) else _unusual(backup.public_key)
         if kind is not None and kind not in deployed:
             yield Observed("backup-key-unusable", f"{backup.label} is {kind}")
 
@@ -172,6 +173,20 @@ def _unusual(key: object) -> str | None:
             return None
         case _:  # DSA, X25519, ML-DSA and others
             return "a key of a kind that TLS clients do not accept in a certificate"
+
+
+def _has_parameters(key: Key) -> bool:
+    """Whether an EC key describes its curve and does not name it, which certificates must not (RFC 5480 §2.1.1)."""
+    public = key.public_key
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        return False
+    # cryptography names the curve, whatever the file does: another encoding has another pin.
+    named = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    at = 2 if named[1] < 0x80 else 3
+    algorithm = named[at : at + 2 + named[at + 1]]
+    point = b"\0" + public.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    compressed = b"\x30%c%s\x03%c%s" % (len(algorithm) + 2 + len(point), algorithm, len(point), point)
+    return key.pin not in map(Pin.from_spki, (named, compressed))
 
 
 def _swapped(inventory: Inventory, chains: Sequence[Chain]) -> Iterator[Observed]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
 
+from dynpin.counts import counted
 from dynpin.errors import InvalidHeader
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 
@@ -106,7 +107,7 @@ def fields_of_har(text: str | bytes, circumstances: Circumstances) -> list[Heade
         for each in fields_of_response(headers, url, own):
             found.setdefault((host, each.name, each.value), each)
     if not found:
-        raise ValueError(f"none of the {len(responses)} responses in the archive has a pinning header")
+        raise ValueError(f"there is no pinning header in the archive, which has {counted(len(responses), 'response')}")
     return [_with_paths(each, responses) for each in found.values()]
 
 

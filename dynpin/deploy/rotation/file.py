@@ -84,7 +84,7 @@ class HistoryFile:
         """
         with self._locked():
             try:
-                damaged = read_file(self.path)
+                damaged = b"" if self.path.is_fifo() else read_file(self.path)
             except FileNotFoundError:
                 damaged = None
             after = edit(salvage(damaged or b""))

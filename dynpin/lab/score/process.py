@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from dynpin.counts import plural
+
 __all__ = ["MOST_OUTPUT", "Child", "Children"]
 
 # Bytes: a process that writes more is ended.
@@ -100,7 +102,7 @@ class Child:
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            self.problem = self.problem or f"it did not end within {timeout:g} seconds"
+            self.problem = self.problem or f"it did not end within {timeout:g} {plural(timeout, 'second')}"
         self.end()
         return self._process.returncode
 
@@ -126,7 +128,7 @@ class Child:
                 if self._closed:
                     raise OSError(self._last_words(before))
                 if not self._changed.wait(end - time.monotonic()) and time.monotonic() >= end:
-                    raise TimeoutError(f"it did not answer within {timeout:g} seconds")
+                    raise TimeoutError(f"it did not answer within {timeout:g} {plural(timeout, 'second')}")
         return answer
 
     def _last_words(self, before: bytes) -> str:

@@ -121,7 +121,6 @@ class Access:
         self._session_key = (password or "").encode()
         self._right: str | None = None
         self._pauses = Pauses(clock)
-        self._secret = ""
         self.renew()
         renew_after_fork(self)
 
@@ -270,13 +269,13 @@ class Access:
         return hmac.compare_digest(viewer.csrf.encode(), csrf.encode())
 
     def _csrf(self, who: str) -> str:
-        if not self._secret:
-            try:
-                self._secret = self._storage.secret()
-            except StoreError:
-                # They may read, so a page tells them what is wrong. No form of that page is accepted later.
-                return secrets.token_hex(32)
-        return hmac.new(self._secret.encode(), who.encode(), hashlib.sha256).hexdigest()
+        try:
+            # Read each time: another storage may be in place of this one, and all nodes must agree.
+            secret = self._storage.secret()
+        except StoreError:
+            # They may read, so a page tells them what is wrong. No form of that page is accepted later.
+            return secrets.token_hex(32)
+        return hmac.new(secret.encode(), who.encode(), hashlib.sha256).hexdigest()
 
     # -- the record of actions ----------------------------------------------------------------------------------------
 

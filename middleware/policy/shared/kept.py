@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from dynpin.errors import PolicyError
+from dynpin.files import read_file
 
 from ..atomic import write_atomically
 from ..collector_api import Answer, CollectorAPI, Unusable
-from ..files import read_file
 from .document import Sender, SiteDocument
 from .sender import sender_of
 

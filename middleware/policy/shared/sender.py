@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from dynpin.errors import PolicyError
+from dynpin.files import read_file
 
 from ..atomic import sync_folder
-from ..files import read_file
 from .document import Sender
 
 __all__ = ["sender_of"]

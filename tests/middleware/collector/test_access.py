@@ -70,6 +70,18 @@ def test_a_hash_that_was_cut_lets_nobody_in_and_is_told(broken: str, tmp_path: P
         collector(tmp_path / "r.sqlite", password=broken)
 
 
+def test_nodes_that_started_before_and_after_another_storage_took_its_place_agree_on_forms(tmp_path: Path) -> None:
+    file = tmp_path / "r.sqlite"
+    with running_site(file=file) as before:
+        before.post(report())
+        path = f"/groups/{before.groups()[0]['group']}"
+        first = csrf(before.client, path)
+        with closing(sqlite3.connect(file)) as db, db:
+            db.execute("UPDATE settings SET value = ? WHERE name = 'secret'", ["0" * 64])
+        with running_site(file=file) as after:
+            assert csrf(before.client, path) == csrf(after.client, path) != first
+
+
 # -- pauses -----------------------------------------------------------------------------------------------------------
 
 

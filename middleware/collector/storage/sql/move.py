@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
+from dynpin.counts import counted
 from dynpin.errors import StoreError
 
 from . import schema
@@ -177,7 +178,7 @@ class _Copy:
             if found != counts:
                 name = next(name for name, number in counts.items() if number != found[name])
                 raise StoreError(
-                    f"{self._engine.name} has {found[name]} rows in its table {name} and {self._source} has "
+                    f"{self._engine.name} has {counted(found[name], 'row')} in its table {name} and {self._source} has "
                     f"{counts[name]}: somebody else wrote to the target; begin again with an empty storage"
                 )
             for table, rows in own.items():
