@@ -317,7 +317,9 @@ def noting_response_class(
 def _held_class(made: type[aiohttp.ClientRequest]) -> type[_HeldRequest]:
     if made is aiohttp.ClientRequest:
         return _HeldRequest
-    return made if issubclass(made, _HeldRequest) else type(made.__name__, (made, _HeldRequest), {})
+    if issubclass(made, _HeldRequest):
+        return made
+    return type(made.__name__, (made, _HeldRequest), {})  # pyright: ignore[reportGeneralTypeIssues] - a subclass
 
 
 def pinned_session(

@@ -29,8 +29,11 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build"]
 nitpicky = True
 # The types of the standard library and of others have their pages elsewhere; every name of dynpin must resolve here.
-# Type variables have no page of their own, nor has a base without members.
-nitpick_ignore_regex = [("py:.*", r"(?!dynpin\.).*"), ("py:(class|obj)", r"dynpin\..*\.(_\w+|Entry|ChecksPins)")]
+# Type variables have no page of their own, nor have bases that only mark or hold for others.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!dynpin\.).*"),
+    ("py:(class|obj)", r"dynpin\..*\.(_\w+|Entry|ChecksPins|ClientWithPins|NotCopied)"),
+]
 
 myst_enable_extensions = ["colon_fence", "deflist", "smartquotes"]
 myst_heading_anchors = 3
