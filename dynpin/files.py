@@ -46,5 +46,5 @@ def read_file(path: str | os.PathLike[str], longest: int = LONGEST_FILE) -> byte
     if silence is not None:
         raise silence
     if len(data) > longest:
-        raise OSError(errno.EFBIG, f"it is larger than {longest >> 20} MiB", os.fspath(path))
+        raise OSError(errno.EFBIG, f"it is larger than {longest >> 20} MiB; name another file", os.fspath(path))
     return data

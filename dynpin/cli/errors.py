@@ -24,7 +24,6 @@ _TODO = {
     errno.ENAMETOOLONG: "check the path",
     errno.ELOOP: "check the links in its path",
     errno.ENXIO: "name a file",
-    errno.EFBIG: "name another file",
     errno.EISDIR: "name a file in it",
     errno.EACCES: "check its permissions",
     errno.EPERM: "check its permissions",
