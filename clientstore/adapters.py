@@ -1,12 +1,14 @@
-"""What the adapters of requests and niquests share: neither is copied, nor takes its connections from elsewhere."""
+"""What the adapters of requests and niquests share: they are not copied, and connect to what they were asked for."""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
-from dynpin.errors import UnenforceableContext
+from dynpin.errors import PinValidationError, UnenforceableContext
 
-__all__ = ["NotCopied", "foreign_pool"]
+from .names import Names, host_of_url
+
+__all__ = ["NotCopied", "foreign_pool", "hold_url", "text_of"]
 
 
 class NotCopied:
@@ -25,3 +27,23 @@ def foreign_pool(adapter: object) -> UnenforceableContext:
         f"{type(adapter).__name__} takes its connection from a pool that does not check the pins; let the methods of "
         "PinnedAdapter make its managers and pools"
     )
+
+
+def hold_url(names: Names, url: str, connected: str, refused: type[Exception]) -> None:
+    """Refuse a request whose URL names a Known Pinned Host, if the library connects to another one.
+
+    Args:
+        names: those of the adapter.
+        url: the URL, as text.
+        connected: the host that the library connects to.
+        refused: the library's own error, which is raised. Nothing was sent.
+    """
+    try:
+        names.hold([host_of_url(url)], connected)
+    except PinValidationError as violation:
+        raise refused(violation) from violation
+
+
+def text_of(url: object) -> str:
+    """The URL of a request that is not prepared yet."""
+    return url.decode(errors="replace") if isinstance(url, bytes) else str(url)

@@ -18,9 +18,9 @@ import niquests
 import niquests.adapters
 import niquests.exceptions
 
-from dynpin.errors import PinValidationError, UnenforceableContext
+from dynpin.errors import UnenforceableContext
 
-from .adapters import NotCopied, foreign_pool
+from .adapters import NotCopied, foreign_pool, hold_url, text_of
 from .enforcement import refuse_bundle
 from .names import Names, host_of_url
 from .niquests_connections import NotedAsyncConnection, NotedConnection, Noting
@@ -117,7 +117,7 @@ class _Pinned(NotCopied):
 
     @property
     def poolmanager(self) -> Any:  # noqa: ANN401 - niquests' own
-        """The pool manager, whose connections note and enforce pins, whoever has made it and set it here."""
+        """The pool manager, whose connections note and enforce pins, also if it was made elsewhere and set here."""
         return vars(self)["poolmanager"]
 
     @poolmanager.setter
@@ -154,10 +154,7 @@ class _Pinned(NotCopied):
         Raises:
             niquests.exceptions.SSLError: nothing was sent.
         """
-        try:
-            self.pin_names.hold([host_of_url(url)], connected)
-        except PinValidationError as violation:
-            raise niquests.exceptions.SSLError(violation) from violation
+        hold_url(self.pin_names, url, connected, niquests.exceptions.SSLError)
 
     def _pin_connections(self, manager: Any) -> None:  # noqa: ANN401 - niquests' own
         pool = manager.pool_classes_by_scheme["https"]
@@ -250,7 +247,7 @@ class _PinnedSession(NotCopied):
         prepared = inherited.prepare_request(request)
         made: Any = self
         adapter = made.get_adapter(prepared.url or "")
-        url = request.url.decode(errors="replace") if isinstance(request.url, bytes) else str(request.url)
+        url = text_of(request.url)
         if isinstance(adapter, _Pinned) and not url.isascii():
             adapter.pin_hold(url, host_of_url(prepared.url or ""))
         return prepared

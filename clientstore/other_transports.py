@@ -26,7 +26,7 @@ class ChecksPins:
 
 
 class ClientWithPins(ChecksPins):
-    """Goes before the class of a client: its transports check pins, whoever has put them there since it was made.
+    """Goes before the class of a client: its transports check pins, also those that were put there later.
 
     Attributes:
         pin_admit: :func:`admit` with the library, the store and the options of this client.

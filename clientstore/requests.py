@@ -11,9 +11,9 @@ import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import prepend_scheme_if_needed, resolve_proxies, select_proxy
 
-from dynpin.errors import PinValidationError, UnenforceableContext
+from dynpin.errors import UnenforceableContext
 
-from .adapters import NotCopied, foreign_pool
+from .adapters import NotCopied, foreign_pool, hold_url, text_of
 from .doubles import is_adapter
 from .enforcement import refuse_bundle, refuse_certificate, same_roots
 from .names import Names, host_of_url
@@ -69,7 +69,7 @@ class PinnedAdapter(NotCopied, HTTPAdapter):
 
     @property
     def poolmanager(self) -> Any:  # noqa: ANN401 - urllib3's
-        """The pool manager, whose connections note and enforce pins, whoever has made it and set it here.
+        """The pool manager, whose connections note and enforce pins, also if it was made elsewhere and set here.
 
         Raises:
             TypeError: for one with an ``ssl_context``: give ``PinnedAdapter(context=...)``.
@@ -141,10 +141,7 @@ class PinnedAdapter(NotCopied, HTTPAdapter):
         Raises:
             requests.exceptions.SSLError: nothing was sent.
         """
-        try:
-            self._pin_pools.names.hold([host_of_url(url)], connected)
-        except PinValidationError as violation:
-            raise requests.exceptions.SSLError(violation) from violation
+        hold_url(self._pin_pools.names, url, connected, requests.exceptions.SSLError)
 
     def close(self) -> None:
         """Like requests'; closing the last client also closes the user's own store."""
@@ -197,7 +194,7 @@ class PinnedSession(requests.Session):
         """
         prepared = super().prepare_request(request)
         adapter = self.get_adapter(prepared.url or "")
-        url = request.url.decode(errors="replace") if isinstance(request.url, bytes) else str(request.url)
+        url = text_of(request.url)
         if isinstance(adapter, PinnedAdapter) and not url.isascii():
             adapter.pin_hold(url, host_of_url(prepared.url or ""))
         return prepared

@@ -199,7 +199,7 @@ def new_files(files: Mapping[Path, tuple[bytes, int]]) -> Generator[None]:
             if os.path.lexists(path.parent) and not path.parent.is_dir():
                 raise FileExistsError(f"{path.parent} is a file or a broken link; a folder is needed here")
             for folder in [each for each in (path.parent, *path.parent.parents) if not each.exists()][::-1]:
-                folder.mkdir(0o755)  # whoever writes to it can replace the keys
+                folder.mkdir(0o755)  # a person who may write to it can replace the keys
                 undo.callback(folder.rmdir)
             try:
                 handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

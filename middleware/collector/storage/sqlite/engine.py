@@ -34,7 +34,7 @@ class SQLiteEngine:
     """
 
     def __init__(self, path: Path) -> None:
-        # SQLite follows a link, and its log is beside the file itself. Whoever changes the link later starts again.
+        # SQLite follows a link, and its log is beside the file itself. A changed link counts from the next start.
         self._path = Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114 - never raises
         self._connections = Connections(self._path)
 
