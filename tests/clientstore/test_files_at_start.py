@@ -366,3 +366,18 @@ def test_a_time_that_no_date_can_hold_is_refused(file: Path, moment: float) -> N
         with pytest.raises(ValueError, match="not a time"):
             store.pin("bank.test", [LEAF], expires_at=moment)
         assert store.hosts() == []
+
+
+def test_a_platform_without_fork_and_fcntl(tmp_path: Path) -> None:
+    script = """
+import os, ssl, sys
+del os.register_at_fork, os.fork
+sys.modules["fcntl"] = None
+from dynpin import Pin
+from dynpin.clientstore import PinStore, enforce
+with PinStore(sys.argv[1]) as store:
+    store.pin("a.test", [Pin(bytes(32))])
+    assert not store.validate("a.test", [Pin(bytes([1]) * 32)]).ok
+    enforce(ssl.create_default_context(), store)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "pins.sqlite")], check=True, timeout=240)
