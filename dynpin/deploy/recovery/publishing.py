@@ -20,7 +20,7 @@ from .repository import Repository
 from .signed_files import NAMES, Refused, SignedFiles, Versioned, is_signed, list_name
 from .storage import changing, make_folder, move_aside, write
 
-__all__ = ["catch_up", "compare", "differing", "publish", "strays"]
+__all__ = ["catch_up", "compare", "differing", "publish", "refuse_unpublished", "strays"]
 
 _Read = TypeVar("_Read")
 
@@ -65,6 +65,19 @@ def compare(repository: Repository, target: Path, *, replaced: Collection[str] =
                 f"folder have signed. Clients that have the one refuse the other. {way_out}"
             )
     return _timestamp_version(theirs, names)
+
+
+def refuse_unpublished(repository: Repository, target: Path) -> None:
+    """Refuse a folder that no list was published to: a misspelt one, or one that is not mounted.
+
+    Raises:
+        Refused: if the root is not there.
+    """
+    if not SignedFiles(target).file("root", 1).is_file():
+        raise Refused(
+            f"{target} does not publish the root of {repository.folder}: name the folder that does, and check that it "
+            "is mounted"
+        )
 
 
 def _refuse_another_root(ours: SignedFiles, theirs: SignedFiles) -> None:
@@ -163,8 +176,7 @@ def catch_up(repository: Repository, target: Path) -> list[Path]:
         RecoveryError: if a folder cannot be read or written.
     """
     theirs, ours = SignedFiles(target), repository.files
-    if not theirs.file("root", 1).is_file():
-        raise Refused(f"{target} does not publish the root of {repository.folder}: name the folder that does")
+    refuse_unpublished(repository, target)
     _refuse_another_root(ours, theirs)
     taken: list[Path] = []
     next_version = partial(repository.next_version, "timestamp")
