@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from dynpin.errors import DynpinError
+from dynpin.files import read_file
 from dynpin.middleware.policy import holds_private_key, sync_folder
 
 from .candidate import key_fault
@@ -100,7 +101,7 @@ def reload(command: str, folder: Path, *, seconds: float = 60) -> str | None:
 
 
 def _present(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in _MODES if (folder / name).exists()}
+    return {name: read_file(folder / name) for name in _MODES if (folder / name).exists()}
 
 
 @contextlib.contextmanager

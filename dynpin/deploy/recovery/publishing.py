@@ -44,9 +44,8 @@ def compare(repository: Repository, target: Path, *, replaced: Collection[str] =
         RecoveryError: if a file cannot be read.
     """
     theirs, ours = SignedFiles(target), repository.files
-    if not theirs.file("root", 1).is_file():
-        return 0
-    _refuse_another_root(ours, theirs)
+    if theirs.file("root", 1).is_file():  # if it is lost, what is beside it counts all the same
+        _refuse_another_root(ours, theirs)
     names = repository.waiting.coming_root()
     way_out = _CATCH_UP.format(target=target, folder=repository.folder)
     for role, version, there in _counting(theirs, names):
@@ -83,7 +82,7 @@ def refuse_unpublished(repository: Repository, target: Path) -> None:
 def _refuse_another_root(ours: SignedFiles, theirs: SignedFiles) -> None:
     """Refuse a folder that begins with another root, or with one that is damaged."""
     here, there = ours.file("root", 1), theirs.file("root", 1)
-    if here.read_bytes() == there.read_bytes():
+    if _is_same(here, there):
         return
     fault = theirs.first_root_fault()
     if fault is not None:
@@ -262,10 +261,13 @@ def differing(repository: Repository, target: Path) -> list[str]:
     """The public files that the target lacks or has in another version, in the order of publishing."""
     names = [path.relative_to(repository.public) for path in repository.public.rglob("*.json")]
     return [
-        name.as_posix()
-        for name in sorted(names, key=_rank)
-        if not (target / name).is_file() or (target / name).read_bytes() != (repository.public / name).read_bytes()
+        name.as_posix() for name in sorted(names, key=_rank) if not _is_same(repository.public / name, target / name)
     ]
+
+
+def _is_same(here: Path, there: Path) -> bool:
+    """Whether a served file equals one of ours. One of another size is not read: anybody may have put it there."""
+    return there.is_file() and there.stat().st_size == here.stat().st_size and there.read_bytes() == here.read_bytes()
 
 
 def _in_order(files: SignedFiles, changed: list[str]) -> list[str]:
