@@ -27,8 +27,7 @@ from tuf.api.metadata import Key, Metadata, Root, Signed, TargetFile, Targets  #
 
 from dynpin.counts import counted
 from dynpin.errors import RecoveryError
-from dynpin.files import read_file
-from dynpin.middleware.policy import sync_folder
+from dynpin.middleware.policy import read_file, sync_folder
 from dynpin.pin_list import PIN_LIST, PinList
 from dynpin.recovery import Recovery
 
