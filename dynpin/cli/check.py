@@ -30,8 +30,8 @@ from dynpin.cli.urls import HttpsURL, host_name, https_url, request_target
 from dynpin.deploy.check import Checked, check_site
 from dynpin.deploy.lint import Circumstances
 from dynpin.deploy.lint.sarif import sarif
-from dynpin.deploy.reach import LIST_URI, CannotReach, LookOptions, site_reached
-from dynpin.errors import DynpinError, PolicyError
+from dynpin.deploy.reach import LIST_URI, LookOptions, site_reached
+from dynpin.errors import PolicyError
 from dynpin.hosts import is_ip_literal
 from dynpin.pins import Pin
 
@@ -127,12 +127,9 @@ def check(
     target = _target(url, holdings)
     known = Circumstances(held_keys=None if not keys else tuple(str(_pin_of(key)) for key in keys))
     recorded = _recorded(history, inventory, holdings)
-    try:
-        site = site_reached(
-            target.host, target.port, target.target, None if holdings is None else holdings.inventory, options
-        )
-    except CannotReach as error:
-        fail(str(error))
+    site = site_reached(
+        target.host, target.port, target.target, None if holdings is None else holdings.inventory, options
+    )
     checked = check_site(
         site,
         holdings,
@@ -241,5 +238,3 @@ def _pin_of(path: Path) -> Pin:
         return Pin.from_file(path)
     except OSError as error:
         fail(reason_of(error, path))
-    except DynpinError as error:
-        fail(str(error))

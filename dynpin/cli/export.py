@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, lacking, reason_of
+from dynpin.cli.errors import fail, lacking
 from dynpin.cli.options import DEFAULT_INVENTORY, ExpiresOption, InventoryOption, NowOption, moment
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase_of_keys
 from dynpin.cli.printing import say
@@ -18,7 +18,6 @@ from dynpin.deploy.export import FORMATS, HEADER_FORMATS, export_header, export_
 from dynpin.deploy.keys import pin_of, read_private_key
 from dynpin.deploy.mobile import SIGNED_FORMATS, export_ssl_pinning, export_wultra
 from dynpin.durations import duration
-from dynpin.errors import DynpinError
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.middleware.policy import (
     LONGEST_MAX_AGE,
@@ -136,24 +135,22 @@ def export(
     _check_signing(form, signing_key, passphrase_file)
     if keys and inventory is not None:
         fail("name keys or an inventory, not both")
+    described = _of_keys(keys, host) if keys else inventory_of(inventory)
+    if described is None:
+        fail("name the keys: the deployed chain first, then the backup keys; or an --inventory that does")
+    # Options come before the inventory.
+    described = replace(
+        described,
+        max_age=described.max_age if max_age is None else max_age,
+        include_subdomains=described.include_subdomains if include_subdomains is None else include_subdomains,
+        report_uri=described.report_uri if report_uri is None else report_uri,
+        mode=described.mode if mode is None else mode,
+        ramp=described.ramp if max_age is None else None,
+    )
     try:
-        described = _of_keys(keys, host) if keys else inventory_of(inventory)
-        if described is None:
-            fail("name the keys: the deployed chain first, then the backup keys; or an --inventory that does")
-        # Options come before the inventory.
-        described = replace(
-            described,
-            max_age=described.max_age if max_age is None else max_age,
-            include_subdomains=described.include_subdomains if include_subdomains is None else include_subdomains,
-            report_uri=described.report_uri if report_uri is None else report_uri,
-            mode=described.mode if mode is None else mode,
-            ramp=described.ramp if max_age is None else None,
-        )
         text = _text(form, described, host, expires, signing_key, passphrase_file, at)
     except ModuleNotFoundError as error:
         lacking(f"dynpin export {form}", error.name, "recovery")
-    except (DynpinError, ValueError, OSError) as error:
-        fail(reason_of(error))
     typer.echo(text, nl=False)
 
 

@@ -23,7 +23,7 @@ from dynpin.clientstore.store import repair as repair_file
 from dynpin.clientstore.store.formats import certificate_digest, describe
 from dynpin.counts import counted
 from dynpin.durations import duration
-from dynpin.errors import StoreError, UnpinnableKey
+from dynpin.errors import StoreError
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
@@ -200,11 +200,8 @@ def pin(
 
     Example: dynpin hosts pin www.example.com tls/fullchain.pem backup.pub.pem
     """
-    try:
-        pins = [_pin(key) for key in keys or ()]
-        exact = [certificate_digest(text) for text in certificates or ()]
-    except (UnpinnableKey, ValueError, OSError) as error:
-        fail(str(error))
+    pins = [_pin(key) for key in keys or ()]
+    exact = [certificate_digest(text) for text in certificates or ()]
     if not pins and not exact:
         fail(f"name a pin or a key file of {host}: dynpin hosts pin {host} FILE")
     with PinStore(store) as kept:

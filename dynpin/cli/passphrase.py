@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, reason_of
+from dynpin.cli.errors import fail
 from dynpin.cli.printing import say
 from dynpin.deploy.keys import LONGEST_PASSPHRASE, check_passphrase
 from dynpin.files import open_at_once
@@ -32,11 +32,9 @@ def passphrase(file: Path | None) -> bytes:
     """The passphrase of the private half; wrong usage ends the command."""
     if file is None:
         return _asked()
+    text = _first_line(file)
     try:
-        text = _first_line(file)
         check_passphrase(text)
-    except OSError as error:
-        fail(reason_of(error))
     except ValueError as error:
         fail(f"{'stdin' if str(file) == '-' else file}: {error}")
     return text
@@ -45,10 +43,7 @@ def passphrase(file: Path | None) -> bytes:
 def passphrase_of_keys(file: Path | None) -> bytes:
     """The passphrase of existing keys, of any length; wrong usage ends the command."""
     if file is not None:
-        try:
-            return _first_line(file)
-        except OSError as error:
-            fail(reason_of(error))
+        return _first_line(file)
     if not sys.stdin.isatty():
         fail("there is no terminal to ask for the passphrase: name a file with --passphrase-file, or - for stdin")
     try:

@@ -34,7 +34,6 @@ from dynpin.cli.rotate_record import record, repair
 from dynpin.cli.rotate_site import (
     as_sent,
     change,
-    has_history,
     inventory_beside,
     kept_at,
     key_of,
@@ -56,7 +55,6 @@ from dynpin.deploy.rotation import (
     status,
 )
 from dynpin.deploy.rotation import done as with_step_done
-from dynpin.errors import PolicyError
 from dynpin.pins import Pin
 
 if TYPE_CHECKING:
@@ -88,7 +86,7 @@ def status_command(
     at = moment(now)
     site = inventory_beside(inventory, history)
     where = kept_at(history, site)
-    if site is not None and not has_history(where):
+    if site is not None and not where.exists():
         finding(f"{where} does not exist, so nobody knows what clients hold: dynpin rotate record begins it")
     kept = read_history(history, inventory)
     stands = status(kept, at, max_max_age=cap_of(cap))
@@ -130,16 +128,13 @@ def plan_command(
     kept, at = read_history(history, inventory), moment(now)
     site = inventory_beside(inventory, history)
     target, backups = key_of(to).pin, _backups(backup or [], kept, to, site)
-    try:
-        steps = plan(kept, target, backups, at, max_max_age=cap_of(cap))
-        if start:
-            differs = _disagreements(kept, site, at)
-            if differs:
-                show_missing(differs)
-                finding("nothing is begun: a rotation starts from a history that is true")
-            kept = change(kept_at(history, site), lambda now_kept: now_kept.with_event(Planned(at, target, backups)))
-    except ValueError as error:
-        fail(str(error))
+    steps = plan(kept, target, backups, at, max_max_age=cap_of(cap))
+    if start:
+        differs = _disagreements(kept, site, at)
+        if differs:
+            show_missing(differs)
+            finding("nothing is begun: a rotation starts from a history that is true")
+        kept = change(kept_at(history, site), lambda now_kept: now_kept.with_event(Planned(at, target, backups)))
     draw(picture, kept, at, steps, cap_of(cap))
     if as_json:
         print_json([step.to_dict() for step in steps])
@@ -268,13 +263,10 @@ def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | 
     target = key.pin
     present = [Chain("the recorded chain", history.chain, None)] if history.chain else []
     roots: tuple[Path, ...] = ()
-    try:
-        if site is not None:
-            present, roots = [*present, *site.read_chains()], site.roots
-        future = [Chain(to, (target,), None) if to == str(target) else read_chain(Path(to), to)]
-        inside = None if target in {chain.pins[0] for chain in present} else in_chain(key, present, roots)
-    except PolicyError as error:
-        fail(str(error))
+    if site is not None:
+        present, roots = [*present, *site.read_chains()], site.roots
+    future = [Chain(to, (target,), None) if to == str(target) else read_chain(Path(to), to)]
+    inside = None if target in {chain.pins[0] for chain in present} else in_chain(key, present, roots)
     if inside is not None:
         fail(f"{to} is not a key to deploy: {inside}. Name the certificate, CSR or public key of the server's new key")
     if texts:

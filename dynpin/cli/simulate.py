@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dynpin.cli.errors import fail, lacking, reason_of
+from dynpin.cli.errors import fail, lacking
 from dynpin.cli.options import JsonOption, ProcessesOption
 from dynpin.cli.progress import Advance, counting_bar
 from dynpin.cli.simulate_output import Form, print_advice, print_outcomes
@@ -166,8 +166,6 @@ def _study(file: Path | None, played: Mapping[str, object], size: Mapping[str, o
         study = study_of({"policy": [{"max_age": "30 days"}], **played, **size}, Path())
         # Without a policy of the user's there is none to compare.
         return study if "policy" in played else replace(study, policies=()) if advise else study
-    except OSError as error:
-        fail(reason_of(error))
     except InvalidStudy as error:
         fail(_as_typed(str(error), size, by_options=file is None))
 

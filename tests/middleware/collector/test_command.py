@@ -20,7 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
-from dynpin.cli.collect import app
+from dynpin.cli.app import app
 from dynpin.middleware.collector import Alerts, Token, open_storage
 from dynpin.middleware.collector.storage import Triaged
 from dynpin.middleware.collector.worker import Channel
@@ -66,7 +66,7 @@ def test_what_a_process_does_not_do_is_not_told(tmp_path: Path, parts: list[str]
 
 
 def run(*arguments: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [*arguments])
+    result = CliRunner().invoke(app, ["collect", *arguments])
     assert result.exit_code == code, result.output
     return result.output if code else result.stdout
 
