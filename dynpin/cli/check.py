@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.check_output import checked_as_json, has_finding, responses_as_json, show_checked
-from dynpin.cli.errors import fail, finding, lacking, reason_of
+from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.lint import FailOnOption, holdings_named
 from dynpin.cli.options import (
     DEFAULT_HISTORY,
@@ -125,7 +125,7 @@ def check(
         fail("name --key or --inventory, not both")
     holdings = holdings_named(inventory, is_named_otherwise=bool(keys), now=at)
     target = _target(url, holdings)
-    known = Circumstances(held_keys=None if not keys else tuple(str(_pin_of(key)) for key in keys))
+    known = Circumstances(held_keys=None if not keys else tuple(str(Pin.from_file(key)) for key in keys))
     recorded = _recorded(history, inventory, holdings)
     site = site_reached(
         target.host, target.port, target.target, None if holdings is None else holdings.inventory, options
@@ -231,10 +231,3 @@ def _target(url: str | None, holdings: Holdings | None) -> HttpsURL:
             "without an inventory, run the command in a folder that has no dynpin.toml"
         )
     return target
-
-
-def _pin_of(path: Path) -> Pin:
-    try:
-        return Pin.from_file(path)
-    except OSError as error:
-        fail(reason_of(error, path))

@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, lacking
-from dynpin.cli.options import DEFAULT_INVENTORY, ExpiresOption, InventoryOption, NowOption, moment
+from dynpin.cli.options import (
+    DEFAULT_INVENTORY,
+    ExpiresOption,
+    InventoryOption,
+    NowOption,
+    ReloadOption,
+    ReportUriOption,
+    moment,
+)
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase_of_keys
 from dynpin.cli.printing import say
 from dynpin.cli.site import inventory_of
@@ -69,10 +77,7 @@ def export(
         bool | None,
         typer.Option("--include-subdomains/--no-subdomains", help="Cover the subdomains too.", show_default=False),
     ] = None,
-    report_uri: Annotated[
-        str | None,
-        typer.Option("--report-uri", metavar="URI", help="Where violations are reported.", show_default=False),
-    ] = None,
+    report_uri: ReportUriOption = None,
     mode: Annotated[
         Mode | None, typer.Option("--mode", help="What the header does. The default is enforce.", show_default=False)
     ] = None,
@@ -87,15 +92,7 @@ def export(
             show_default=False,
         ),
     ] = None,
-    reload: Annotated[
-        str | None,
-        typer.Option(
-            "--reload",
-            metavar="COMMAND",
-            help="With --watch: the command that makes the server read its files again.",
-            show_default=False,
-        ),
-    ] = None,
+    reload: ReloadOption = None,
     once: Annotated[bool, typer.Option("--once", help="With --watch: look once, as from cron.")] = False,
     signing_key: Annotated[
         Path | None,

@@ -19,6 +19,7 @@ from dynpin.cli.options import (
     InventoryOption,
     JsonOption,
     NowOption,
+    ReloadOption,
     cap_of,
     moment,
 )
@@ -75,15 +76,7 @@ def guard(
             show_default=False,
         ),
     ] = None,
-    reload: Annotated[
-        str | None,
-        typer.Option(
-            "--reload",
-            metavar="COMMAND",
-            help="With --install: the command that makes the server read its files again.",
-            show_default=False,
-        ),
-    ] = None,
+    reload: ReloadOption = None,
     skip: Annotated[
         bool, typer.Option("--skip-other-sites", help="For a certificate of other hosts, do nothing and exit with 0.")
     ] = False,

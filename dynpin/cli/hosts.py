@@ -13,7 +13,7 @@ from rich.table import Table
 from dynpin.cli import hosts_recovery, pin_files
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.options import AcceptClockOption, ExpiresOption, JsonOption
+from dynpin.cli.options import AcceptClockOption, ExpiresOption, JsonOption, ReportUriOption
 from dynpin.cli.pin_files import OnExpiryOption, ends
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.stores import StoreOption, existing_store
@@ -187,10 +187,7 @@ def pin(
         ),
     ] = None,
     include_subdomains: Annotated[bool, typer.Option("--include-subdomains", help="Cover the subdomains too.")] = False,
-    report_uri: Annotated[
-        str | None,
-        typer.Option("--report-uri", metavar="URI", help="Where violations are reported.", show_default=False),
-    ] = None,
+    report_uri: ReportUriOption = None,
     expires: ExpiresOption = None,
     on_expiry: OnExpiryOption = None,
     store: StoreOption = None,

@@ -100,8 +100,6 @@ def lint(
         fail("--csv prints the figures of a scan: give its file with --scan")
     try:
         known = Circumstances() if context is None else Circumstances.from_json(_data(context))
-    except OSError as error:
-        fail(reason_of(error, context))
     except ValueError as error:
         fail(f"{context} has no circumstances: {error}")
     now = time.time()
@@ -201,8 +199,6 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
     elif header.endswith(".har"):
         try:
             return fields_of_har(_data(Path(header)), known)
-        except OSError as error:
-            fail(reason_of(error, header))
         except ValueError as error:
             fail(f"{header}: {error}")
     elif header.startswith(("http://", "https://")):

@@ -23,6 +23,7 @@ __all__ = [
     "AuditOption",
     "CaOption",
     "CapOption",
+    "DarkOption",
     "ExpiresOption",
     "HistoryOption",
     "InventoryOption",
@@ -30,6 +31,8 @@ __all__ = [
     "NowOption",
     "OptionalHistoryOption",
     "ProcessesOption",
+    "ReloadOption",
+    "ReportUriOption",
     "SarifOption",
     "TimeoutOption",
     "cap_of",
@@ -43,6 +46,19 @@ DEFAULT_HISTORY = Path("dynpin-history.json")
 _HISTORY = typer.Option("--history", help="The file of the rotation: what was served, and when.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=expect_json)]
+DarkOption = Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")]
+ReloadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reload",
+        metavar="COMMAND",
+        help="The command that makes the server read its files again, when they have changed.",
+        show_default=False,
+    ),
+]
+ReportUriOption = Annotated[
+    str | None, typer.Option("--report-uri", metavar="URI", help="Where violations are reported.", show_default=False)
+]
 SarifOption = Annotated[bool, typer.Option("--sarif", help="Print the findings as SARIF 2.1.0, for CI.")]
 CaOption = Annotated[
     Path | None, typer.Option("--ca", help="Trust these roots (PEM) and no others.", show_default=False)

@@ -34,6 +34,7 @@ from dynpin.cli.rotate_record import record, repair
 from dynpin.cli.rotate_site import (
     as_sent,
     change,
+    differences,
     inventory_beside,
     kept_at,
     key_of,
@@ -49,7 +50,6 @@ from dynpin.deploy.rotation import (
     Missing,
     NotSeen,
     Planned,
-    disagreements,
     emergency,
     plan,
     status,
@@ -90,7 +90,7 @@ def status_command(
         finding(f"{where} does not exist, so nobody knows what clients hold: dynpin rotate record begins it")
     kept = read_history(history, inventory)
     stands = status(kept, at, max_max_age=cap_of(cap))
-    differs = _disagreements(kept, site, at)
+    differs = differences(kept, site, at)
     steps = [stands.step] if stands.step else []
     draw(picture, kept, at, steps, cap_of(cap))
     if as_json:
@@ -130,7 +130,7 @@ def plan_command(
     target, backups = key_of(to).pin, _backups(backup or [], kept, to, site)
     steps = plan(kept, target, backups, at, max_max_age=cap_of(cap))
     if start:
-        differs = _disagreements(kept, site, at)
+        differs = differences(kept, site, at)
         if differs:
             show_missing(differs)
             finding("nothing is begun: a rotation starts from a history that is true")
@@ -194,10 +194,10 @@ def next_command(
         except NotSeen as error:
             refusal, missing = f"the step {error.step.name} is not done, and nothing is recorded", error.missing
         except ValueError as error:
-            refusal, missing = str(error), _disagreements(kept, site, at)
+            refusal, missing = str(error), differences(kept, site, at)
     else:
         at = moment(now)
-        missing = _disagreements(kept, site, at)
+        missing = differences(kept, site, at)
     stands = status(kept, at, max_max_age=cap_of(cap))
     if as_json:
         answer = status_as_json(kept, stands, () if done else missing)
@@ -248,11 +248,6 @@ def emergency_command(
         return
     say(f"{kept.host}: {kind}")
     show_steps(steps, at)
-
-
-def _disagreements(history: History, site: Inventory | None, now: float) -> tuple[Missing, ...]:
-    seen = () if site is None else sights(site, history.host, now)
-    return tuple(each for place in seen for each in disagreements(history, place, now))
 
 
 def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | None) -> tuple[Pin, ...]:

@@ -11,10 +11,10 @@ from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import DEFAULT_HISTORY, HistoryOption, InventoryOption, JsonOption, NowOption, moment
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_output import end_with, status_as_json
-from dynpin.cli.rotate_site import as_sent, change, earlier_history, inventory_beside, kept_at, sights
+from dynpin.cli.rotate_site import as_sent, change, differences, earlier_history, inventory_beside, kept_at
 from dynpin.cli.site import inventory_of
 from dynpin.counts import counted
-from dynpin.deploy.rotation import Deployed, Event, History, Published, disagreements, status
+from dynpin.deploy.rotation import Deployed, Event, History, Published, status
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
@@ -112,8 +112,7 @@ def record(
 
     kept = change(where, edit, begin)
     stands = status(kept, at)
-    seen = () if site is None else sights(site, kept.host, at)
-    differs = tuple(each for place in seen for each in disagreements(kept, place, at))
+    differs = differences(kept, site, at)
     count = len(kept.events)
     if as_json:
         recorded = {"history": str(where), "events": count, "recorded": count - before}

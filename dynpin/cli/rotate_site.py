@@ -13,7 +13,7 @@ from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import DEFAULT_INVENTORY
 from dynpin.cli.printing import say
 from dynpin.cli.urls import https_url
-from dynpin.deploy.rotation import History, Sight
+from dynpin.deploy.rotation import History, Missing, Sight, disagreements
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.pins import Pin
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "as_sent",
     "change",
+    "differences",
     "earlier_history",
     "inventory_beside",
     "kept_at",
@@ -187,6 +188,12 @@ def sights(site: Inventory, host: str, now: float) -> list[Sight]:
     from dynpin.middleware.policy.shared import SharedState  # noqa: PLC0415
 
     return [*found, *sights_of_nodes(SharedState(site.state).copy())]
+
+
+def differences(history: History, site: Inventory | None, now: float) -> tuple[Missing, ...]:
+    """How a history differs from the inventory, and from what the nodes report; nothing without an inventory."""
+    seen = () if site is None else sights(site, history.host, now)
+    return tuple(each for place in seen for each in disagreements(history, place, now))
 
 
 def nodes_seen(site: Inventory | None, url: str | None, host: str, ca: Path | None) -> list[Sight]:
