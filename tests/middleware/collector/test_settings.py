@@ -232,7 +232,7 @@ def test_a_passphrase_on_the_key_is_told(tmp_path: Path) -> None:
     encrypted = ROOT.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     (tmp_path / "key.pem").write_bytes(encrypted)
     told = " ".join(run("--tls-certificate", "cert.pem", "--tls-key", "key.pem", code=2).split())
-    assert "the TLS key key.pem has a passphrase" in told
+    assert "key.pem is encrypted: a server cannot read it" in told
     assert "openssl pkey -in key.pem" in told
 
 
