@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.options import CaOption, JsonOption, context_of
+from dynpin.cli.options import CaOption, JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.stores import StoreOption, existing_store
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import ask, list_expires_at, look_at
 from dynpin.clientstore.store import follow as follow_list
 from dynpin.counts import counted
+from dynpin.deploy.trust import trusting
 from dynpin.durations import duration
 from dynpin.errors import RecoveryError
 from dynpin.files import read_file
@@ -70,7 +71,7 @@ def recover(
         done: list[dict[str, object]] = []
         problems: list[str] = []
         for look in [each for each in pins.looks() if each.recovery in wanted.values()]:
-            changed = look_at(pins.database, look, pins.clock, source=source, context=context_of(ca))
+            changed = look_at(pins.database, look, pins.clock, source=source, context=trusting(ca))
             after = next(each for each in pins.looks() if each.recovery == look.recovery)
             text = f"{source or look.recovery.uri}: {after.outcome}"
             is_trusted = changed or "is no news" in str(after.outcome)
@@ -136,7 +137,7 @@ def follow(
         fail(f"there is no {source}: check the path of --from")
     with PinStore(store) as pins:
         try:
-            data, context = read_file(trusted), context_of(ca)
+            data, context = read_file(trusted)(ca)
             look = follow_list(pins.database, uri, data, pins.clock, context=context, source=source)
         except RecoveryError as error:
             fail(f"{trusted} cannot sign a list: {error}")

@@ -5,16 +5,12 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, reason_of
+from dynpin.cli.errors import fail
 from dynpin.cli.printing import expect_json
-from dynpin.files import read_file
-
-if TYPE_CHECKING:
-    import ssl
 
 __all__ = [
     "DEFAULT_HISTORY",
@@ -36,7 +32,6 @@ __all__ = [
     "SarifOption",
     "TimeoutOption",
     "cap_of",
-    "context_of",
     "moment",
 ]
 
@@ -117,20 +112,6 @@ NowOption = Annotated[
 
 
 _YEAR_9000 = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
-
-
-def context_of(ca: Path | None) -> ssl.SSLContext:
-    """A new context that trusts the roots of --ca, or those of the system. A bad file ends the command."""
-    import ssl  # noqa: PLC0415 - most commands open no connection
-
-    try:
-        # OpenSSL would wait for the writer of a pipe, and read it twice.
-        text = read_file(ca).decode("ascii") if ca is not None and ca.is_fifo() else None
-        return ssl.create_default_context(cafile=ca if text is None else None, cadata=text)
-    except (ssl.SSLError, UnicodeDecodeError):
-        fail(f"{ca} holds no roots that can be read: name a file of root certificates in PEM")
-    except OSError as error:
-        fail(reason_of(error, ca))
 
 
 def cap_of(days: int | None) -> int | None:
