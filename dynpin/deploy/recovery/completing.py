@@ -68,7 +68,6 @@ def refresh(
     signers: Sequence[CryptoSigner],
     *,
     now: float,
-    lifetime: timedelta | None = None,
     above: int = 0,
 ) -> None:
     """Say that the present state is still the present one: a new timestamp, and a new snapshot before it expires.
@@ -77,7 +76,6 @@ def refresh(
         repository: the operator's folder.
         signers: the key of timestamp, and where it is at hand that of snapshot.
         now: seconds since the epoch, UTC.
-        lifetime: how long the timestamp is good for; seven days by default.
         above: the version of a timestamp that clients may have seen; see :func:`.publishing.compare`.
 
     Raises:
@@ -95,7 +93,7 @@ def refresh(
         # Without its key a snapshot is told about when it expires soon, and renewed where there is no way around.
         if not _has_snapshot(files, root) or (has_key and expires_soon("snapshot", files.snapshot().signed, now)):
             _make_snapshot(repository, [_signer_of(root, "snapshot", signers)], now)
-        _make_timestamp(repository, [signer], now, above, lifetime)
+        _make_timestamp(repository, [signer], now, above)
 
 
 def _has_snapshot(files: SignedFiles, root: Root) -> bool:
@@ -129,13 +127,10 @@ def _make_snapshot(repository: Repository, signers: Iterable[CryptoSigner], now:
     write(repository.files.file("snapshot", version), snapshot.to_bytes())
 
 
-def _make_timestamp(
-    repository: Repository, signers: Iterable[CryptoSigner], now: float, above: int, lifetime: timedelta | None = None
-) -> None:
+def _make_timestamp(repository: Repository, signers: Iterable[CryptoSigner], now: float, above: int) -> None:
     version = max(repository.next_version("timestamp"), above + 1)
     meta = MetaFile(repository.files.newest("snapshot"))
-    expires = _expiry(now, lifetime or LIFETIMES["timestamp"])
-    timestamp = Metadata(Timestamp(version, expires=expires, snapshot_meta=meta))
+    timestamp = Metadata(Timestamp(version, expires=_expiry(now, LIFETIMES["timestamp"]), snapshot_meta=meta))
     for signer in signers:
         timestamp.sign(signer, append=True)
     write(repository.files.file("timestamp"), timestamp.to_bytes())
