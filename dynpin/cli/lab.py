@@ -74,12 +74,6 @@ def run(
         typer.Option("--picture", help="Draw it into this .svg, .pdf or .png.", show_default=False),
     ] = None,
     dark: DarkOption = False,
-    width: Annotated[
-        int | None,
-        typer.Option(
-            "--width", help="Of the picture, in pixels. The default is 640.", min=340, max=2000, show_default=False
-        ),
-    ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="With --all: write the two pages of lab report.", show_default=False)
     ] = None,
@@ -115,7 +109,7 @@ def run(
         for playing in playings:
             show(text_console(_WIDTH), scenario, playing)
     if picture is not None and form is not None:
-        _draw(picture, form, scenario, playings[0], width, dark=dark)
+        _draw(picture, form, scenario, playings[0], dark=dark)
     _finish(playings)
 
 
@@ -190,13 +184,11 @@ def _finish(playings: list[Playing]) -> None:
         finding(f"something that was asserted does not hold: {', '.join(wrong)}")
 
 
-def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, width: int | None, *, dark: bool) -> None:
-    from dynpin.lab.picture import WIDTH  # noqa: PLC0415 - beside what is drawn
-
+def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, *, dark: bool) -> None:
     if playing.timeline is None:
         fail(f"{scenario.name} could not be played, so there is nothing to draw: {playing.missing}")
     try:
-        save(file, playing.picture(form, dark=dark, page=width or WIDTH))
+        save(file, playing.picture(form, dark=dark))
     except ModuleNotFoundError as missing:
         lacking(f"a {file.suffix}", missing.name, "lab,simulate")
 
