@@ -306,9 +306,8 @@ def _entry(described: Inventory, pins: tuple[Pin, ...], host: str, end: float | 
 def _pins(described: Inventory) -> tuple[Pin, ...]:
     if described.path is not None:
         return described.build().header.pins
-    leaves = [chain.pins[0] for chain in described.read_chains()]
-    found = [*leaves, *(key.pin for key in described.read_backups())]
-    return tuple(dict.fromkeys(pin for pin in found if pin is not None))
+    leaves = [pin for chain in described.read_chains() for pin in chain.pinnable[:1]]
+    return tuple(dict.fromkeys([*leaves, *(key.pin for key in described.read_backups())]))
 
 
 def _tell_lone(described: Inventory) -> None:

@@ -171,8 +171,7 @@ def _held_against_list(verdict: Verdict, new: Candidate, built: Built | None, pl
         unseen = "whether the signed list accepts this chain: name the published folder, or uri, with --list"
         return replace(verdict, unseen=(*verdict.unseen, unseen))
     listed = read_list(recovery, place, built.inventory, now)
-    pins = [pin for pin in new.chain.pins if pin is not None]
-    return held_against_list(verdict, listed, built.inventory.hosts, built.header, pins)
+    return held_against_list(verdict, listed, built.inventory.hosts, built.header, new.chain.pinnable)
 
 
 def _other_site(new: Candidate, hosts: Sequence[str], keys: Collection[Pin]) -> str | None:

@@ -58,9 +58,7 @@ class Served(NamedTuple):
     @property
     def pins(self) -> tuple[Pin, ...]:
         """The pins of the chain, leaf first."""
-        from dynpin.deploy.rotation.sights import pins_of  # noqa: PLC0415 - it imports the middleware
-
-        return () if self.chain is None else pins_of(self.chain)
+        return () if self.chain is None else self.chain.pinnable
 
     def events(self, at: float) -> list[Event]:
         """What to record at this time, in seconds since the epoch, UTC."""

@@ -117,7 +117,7 @@ def examine(
     Raises:
         OSError: if a file cannot be read.
     """
-    pins = [pin for pin in candidate.chain.pins if pin is not None]
+    pins = candidate.chain.pinnable
     verdict = guard(history, pins, now, max_max_age=max_max_age, makes=makes)
     present = () if built is None else built.chains
     needed = _needed(candidate.chain, hosts, present)

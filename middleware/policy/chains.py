@@ -303,7 +303,7 @@ def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
     """
     served = _loaded(chain)
     if not served:
-        return tuple(pin for pin in chain.pins if pin is not None)
+        return chain.pinnable
     found: list[Pin] = []
     path = _path(served)
     for each in (*path, *_completing(path, roots)):

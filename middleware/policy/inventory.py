@@ -57,7 +57,7 @@ class Built:
     @property
     def chain_pins(self) -> frozenset[Pin]:
         """The pins of all deployed chains."""
-        return frozenset(pin for chain in self.chains for pin in chain.pins if pin is not None)
+        return frozenset(pin for chain in self.chains for pin in chain.pinnable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

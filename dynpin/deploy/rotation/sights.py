@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
-from dynpin.middleware.policy import Chain, Inventory, covers
-from dynpin.pins import Pin, chain_pins
+from dynpin.middleware.policy import Inventory, covers
+from dynpin.pins import chain_pins
 
 from .seen import Sight
 
 if TYPE_CHECKING:
     from ..nodes import NodeLook  # imports the network code
 
-__all__ = ["pins_of", "sight_of_inventory", "sight_of_node"]
+__all__ = ["sight_of_inventory", "sight_of_node"]
 
 
 def sight_of_inventory(inventory: Inventory, place: str, host: str, now: float) -> Sight:
@@ -34,12 +34,7 @@ def sight_of_inventory(inventory: Inventory, place: str, host: str, now: float) 
         built = inventory.build(now)
     except PolicyError as error:
         return Sight(place, None, (), failure=f"it makes no header: {str(error).removeprefix(f'{inventory.path}: ')}")
-    return Sight(place, built.header, tuple(map(pins_of, built.chains)))
-
-
-def pins_of(chain: Chain) -> tuple[Pin, ...]:
-    """The pins of a chain, leaf first, without certificates that cannot be pinned."""
-    return tuple(pin for pin in chain.pins if pin is not None)
+    return Sight(place, built.header, tuple(chain.pinnable for chain in built.chains))
 
 
 def sight_of_node(look: NodeLook) -> Sight:

@@ -119,4 +119,4 @@ class SiteNode:
 
 
 def _chains(built: Made) -> list[tuple[str, ...]]:
-    return [tuple(str(pin) for pin in chain.pins if pin is not None) for chain in built.chains]
+    return [tuple(map(str, chain.pinnable)) for chain in built.chains]
