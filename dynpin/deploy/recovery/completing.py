@@ -10,7 +10,6 @@ the old root and with the new one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 
 from securesystemslib.signer import CryptoSigner  # pyright: ignore[reportPrivateImportUsage]
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp  # pyright: ignore[reportPrivateImportUsage]
@@ -18,7 +17,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from dynpin.errors import RecoveryError
 from dynpin.pin_list import PinList
 
-from .expiry import LIFETIMES, expires_soon
+from .expiry import expires_soon, expiry_of
 from .keys import ONLINE, with_keys
 from .repository import Repository
 from .signed_files import Refused, SignedFiles, is_signed, list_name
@@ -121,7 +120,7 @@ def _refuse_unsigned(files: SignedFiles, root: Root, targets: Metadata[Targets] 
 def _make_snapshot(repository: Repository, signers: Iterable[CryptoSigner], now: float) -> None:
     version = repository.next_version("snapshot")
     meta = {"targets.json": MetaFile(repository.files.newest("targets"))}
-    snapshot = Metadata(Snapshot(version, expires=_expiry(now, LIFETIMES["snapshot"]), meta=meta))
+    snapshot = Metadata(Snapshot(version, expires=expiry_of("snapshot", now), meta=meta))
     for signer in signers:
         snapshot.sign(signer, append=True)
     write(repository.files.file("snapshot", version), snapshot.to_bytes())
@@ -130,7 +129,7 @@ def _make_snapshot(repository: Repository, signers: Iterable[CryptoSigner], now:
 def _make_timestamp(repository: Repository, signers: Iterable[CryptoSigner], now: float, above: int) -> None:
     version = max(repository.next_version("timestamp"), above + 1)
     meta = MetaFile(repository.files.newest("snapshot"))
-    timestamp = Metadata(Timestamp(version, expires=_expiry(now, LIFETIMES["timestamp"]), snapshot_meta=meta))
+    timestamp = Metadata(Timestamp(version, expires=expiry_of("timestamp", now), snapshot_meta=meta))
     for signer in signers:
         timestamp.sign(signer, append=True)
     write(repository.files.file("timestamp"), timestamp.to_bytes())
@@ -148,7 +147,3 @@ def _signers_of(coming: Root, former: Root, role: str, signers: Sequence[CryptoS
     own = _signer_of(coming, role, signers)
     old = with_keys(signers, former.roles[role].keyids)
     return [own, *(each for each in old if each.public_key.keyid != own.public_key.keyid)]
-
-
-def _expiry(now: float, lifetime: timedelta) -> datetime:
-    return datetime.fromtimestamp(int(now), UTC) + lifetime
