@@ -315,7 +315,7 @@ def _address(request: Request) -> str | None:
 
 def _is_private(request: Request) -> bool:
     """Whether the request came by https, or from this machine, so that nobody on the way can read it."""
-    if request.url.scheme == "https":
+    if request.scope.get("scheme") == "https":
         return True
     if TrustedProxies.is_forwarded(request.scope["headers"]):
         return False  # a proxy on this machine, whose client may be anywhere

@@ -61,4 +61,6 @@ def web_app(service: Service, access: Access, *, has_pages: bool = True, public_
         lifespan=lifespan,
         exception_handlers={BadFilter: bad_filter, ClientDisconnect: gone, StoreError: no_storage, 404: no_page},
     )
+    # It would redirect to the name in the Host header, which the client can forge.
+    behind.router.redirect_slashes = False
     return Gate(behind, access, pages.say, public_url)

@@ -12,7 +12,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from dynpin.counts import plural
@@ -29,7 +29,7 @@ from .access import COOKIE, SESSION_S, Access, Refused, Viewer
 from .audit import ACTIONS
 from .chains import chain_levels
 from .charts import axis, chart
-from .gate import NO_STORAGE
+from .gate import NO_STORAGE, path_within
 from .query import CHOICES, Filters, NarrowedFilters, Narrowing, PagedFilters, Query, read_query
 from .routes import CheckedRoute, bounded_body
 
@@ -190,8 +190,8 @@ class Pages:
             return page
         answer = RedirectResponse(f"{_base(request)}/", status_code=303)
         answer.set_cookie(
-            COOKIE, session, max_age=SESSION_S, path=f"{_base(request)}/", secure=request.url.scheme == "https",
-            httponly=True, samesite="strict",
+            COOKIE, session, max_age=SESSION_S, path=f"{_base(request)}/", httponly=True, samesite="strict",
+            secure=request.scope.get("scheme") == "https",
         )  # fmt: skip
         return answer
 
@@ -218,7 +218,7 @@ class Pages:
         html = page.render(
             now=self.service.clock(),
             base=_base(request),
-            here=request.url.path.removeprefix(_base(request)),
+            here=path_within(request.scope),
             viewer=request.state.viewer,
             has_password=self.access.has_password,
             FIELDS=FIELDS,
@@ -300,8 +300,11 @@ def page_routes(service: Service, access: Access, public_url: str) -> tuple[list
     """The routes of the pages, and the pages."""
     pages = Pages(service, access, public_url)
 
+    # Not FileResponse: before Starlette 0.49.1 a long Range header keeps it busy for seconds (CVE-2025-62727).
+    css = (_HERE / "static" / "style.css").read_bytes()
+
     def style(request: Request) -> Response:
-        return FileResponse(_HERE / "static" / "style.css", headers={"cache-control": "max-age=3600"})
+        return Response(css, media_type="text/css", headers={"cache-control": "max-age=3600"})
 
     get: list[tuple[str, Callable[[Request], object], type[Query]]] = [
         ("/", pages.overview, Filters),

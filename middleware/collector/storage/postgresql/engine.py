@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import psycopg
-from psycopg.errors import Diagnostic
+from psycopg.errors import Diagnostic, UndefinedTable
 from sqlalchemy import Connection, QueuePool, create_engine, event, func, select, text
 from sqlalchemy import Engine as SQLAlchemyEngine
 from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from dynpin.errors import StoreError
 
@@ -35,7 +36,7 @@ _COMMIT_S = 5.0
 _WARNING = "01000"
 # The key of pg_advisory_xact_lock. Other programs in the same database must not use it: "dynpin" in ASCII.
 _MIGRATING = int.from_bytes(b"dynpin", "big")
-_CHECKED = "dynpin.schema"
+_REVISION = "dynpin.schema"
 # Bytes that one report takes on the disk in addition to its row: the index entries and their pages.
 _INDEXED_BYTES = 150
 _TABLES = ("reports", "samples", "groups", "diagnoses", "pins")
@@ -80,6 +81,8 @@ class PostgreSQLEngine:
         """Start without connections; those of a parent process stay open."""
         before = self.__dict__.get("_engine")
         self._engine = _engine(self._address.conninfo)
+        # Instead of pool_pre_ping, which waits without a limit for a server that hangs.
+        event.listen(self._engine, "checkout", _check_out)
         if before is not None:
             # Do not close them: that would end the parent's sessions too.
             cast("SQLAlchemyEngine", before).dispose(close=False)
@@ -155,17 +158,14 @@ class PostgreSQLEngine:
         self._engine.dispose()
 
     def _check(self, db: Connection) -> None:
-        """Check the version of the tables, once for each connection: the server may be another one by now."""
-        if _CHECKED in db.info:
-            return
-        found = revision(db)
+        """Check the version of the tables: somebody may have migrated them, or the server is another one by now."""
+        found: str | None = db.info[_REVISION]
         if found is None:
             raise StoreError(
                 f"the report storage {self.name} has no tables yet; run  dynpin collect migrate  once, with the same "
                 "--storage"
             )
         check_revision(found, self.name)
-        db.info[_CHECKED] = True
 
 
 def migrate(address: str) -> None:
@@ -198,7 +198,7 @@ def migrate(address: str) -> None:
 def _engine(conninfo: str) -> SQLAlchemyEngine:
     # SQLAlchemy's pool has no threads, which a forked child would lack. It tries a server that was away with the
     # next request, without a growing pause.
-    engine = create_engine(
+    return create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(conninfo),
         poolclass=QueuePool,
@@ -206,18 +206,26 @@ def _engine(conninfo: str) -> SQLAlchemyEngine:
         max_overflow=_AT_MOST - _KEPT,
         pool_timeout=_POOL_S,
     )
-    # Instead of pool_pre_ping, which waits without a limit for a server that hangs.
-    event.listen(engine, "checkout", _check_out)
-    return engine
 
 
-def _check_out(connection: psycopg.Connection, *_: object) -> None:
-    """Test a connection of the pool before it is used. If the server does not answer on it, the pool makes another."""
+def _check_out(connection: psycopg.Connection[Any], record: ConnectionPoolEntry, _: object) -> None:
+    """Begin a transaction and read the version of the tables, which also tests the connection.
+
+    A migration waits for the end of this transaction, and the transaction for the end of a migration. If the server
+    does not answer on a connection that was used before, the pool makes another.
+    """
     try:
-        # In a pipeline BEGIN is sent together with it.
+        # In a pipeline BEGIN is sent together with both.
         with bounded_wait(connection, _PING_S), connection.pipeline():
-            connection.execute("SELECT 1")
+            connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (_MIGRATING,))
+            version = connection.execute("SELECT version_num FROM alembic_version")
+        record.info[_REVISION] = next((found for (found,) in version), None)
+    except UndefinedTable:
+        connection.rollback()
+        record.info[_REVISION] = None
     except psycopg.Error as error:
+        if _REVISION not in record.info:
+            raise
         raise DisconnectionError(str(error)) from error
 
 

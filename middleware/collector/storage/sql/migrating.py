@@ -44,7 +44,7 @@ def check_revision(found: str, name: str) -> None:
     if found > REVISION:
         raise StoreError(
             f"the report storage {name} was written by a newer dynpin (schema {found}, this one knows {REVISION}); "
-            "upgrade dynpin, or name another storage"
+            "upgrade dynpin and start it again, or name another storage"
         )
     if found < REVISION:
         raise StoreError(

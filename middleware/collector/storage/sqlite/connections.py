@@ -18,7 +18,7 @@ from sqlalchemy import Engine as SQLAlchemyEngine
 from dynpin.errors import StoreError
 
 from ...fork import renew_after_fork
-from .file import FullDisk, make_file, prepare, sql_engine, storage_errors, transaction
+from .file import FullDisk, check_schema, make_file, prepare, sql_engine, storage_errors, transaction
 
 __all__ = ["Connections"]
 
@@ -100,6 +100,7 @@ class Connections:
                 self._writer = self._open(self._engine)
             try:
                 with transaction(self._writer.connection):
+                    check_schema(self._writer.connection, self.path)
                     yield self._writer.connection
                 self._writer.check(self.path)
             except BaseException:
@@ -115,6 +116,7 @@ class Connections:
         with storage_errors(self.path):
             one = self._reader(idle)
             try:
+                check_schema(one.connection, self.path)
                 yield one.connection
                 one.connection.rollback()
             except BaseException:
@@ -136,6 +138,7 @@ class Connections:
             one = self._open(sql_engine(self.path, patience))
             try:
                 with transaction(one.connection):
+                    check_schema(one.connection, self.path)
                     yield one.connection
                 one.check(self.path)
             finally:

@@ -23,6 +23,7 @@ from ..sql import REVISION, check_revision, create, revision, upgrade
 
 __all__ = [
     "FullDisk",
+    "check_schema",
     "connect",
     "make_file",
     "migrate",
@@ -94,6 +95,12 @@ def prepare(path: Path, *, may_be_empty: bool = True) -> None:
             _refuse_read_only(raw(db))
 
 
+def check_schema(db: Connection, path: Path) -> None:
+    """Raise if somebody has migrated the file since it was prepared. No migration begins while a transaction writes."""
+    (found,) = raw(db).execute("SELECT version_num FROM alembic_version").fetchone()
+    check_revision(found, str(path))
+
+
 def migrate(path: Path) -> None:
     """Change a file to this program's schema; other processes wait.
 
@@ -141,6 +148,9 @@ def raw(db: Connection) -> sqlite3.Connection:
 
 def connect(path: Path, timeout: float = _BUSY_TIMEOUT_S) -> sqlite3.Connection:
     """Connect to a file that :func:`make_file` has made. If the file is gone, this raises and makes none."""
+    if path.exists() and not path.is_file():
+        # SQLite takes an empty device, such as /dev/full, for an empty database.
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     # mode=rw: by default SQLite makes an empty file if there is none.
     uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(
@@ -243,6 +253,8 @@ def _cause(path: Path, error: BaseException) -> str:
         return f"{unreachable}; check the path"
     if path.is_dir():
         return f"it is a folder; name a file in it, such as {path / 'reports.sqlite'}"
+    if not path.is_file():
+        return "it is a device, a pipe or a socket; name a file, such as reports.sqlite"
     if code == sqlite3.SQLITE_READONLY or number == errno.EROFS or not all(map(_is_writable, (path, path.parent))):
         return f"the file, its folder or its disk is read-only ({error}); make all three writable"
     if code == sqlite3.SQLITE_BUSY:

@@ -141,6 +141,19 @@ def test_a_lock_of_others_is_waited_for_within_bounds(storage: SQLStorage, addre
     storage.probe(5)
 
 
+def test_during_a_migration_nothing_is_read_or_stored(
+    storage: SQLStorage, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynpin.middleware.collector.storage.postgresql.engine._PING_S", 0.1)
+    storage.add([arrival()], {})
+    with psycopg.connect(address) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (int.from_bytes(b"dynpin", "big"),))
+        for use in (storage.secret, lambda: storage.add([arrival()], {}), lambda: open_storage(address).secret()):
+            with pytest.raises(StoreError, match="took too long; dynpin tries again"):
+                use()
+    assert len(storage.reports(Filter()).entries) == 1
+
+
 def test_a_batch_that_is_sent_again_counts_once(storage: SQLStorage, address: str) -> None:
     """Nobody saw its commit: it may be stored, or not."""
     told = [arrival("a.test"), arrival("b.test")], {Counted(5, "t", "accepted", ""): 2}

@@ -16,7 +16,7 @@ from sqlalchemy.exc import InvalidRequestError
 from dynpin.errors import StoreError
 from dynpin.middleware.collector import open_storage
 from dynpin.middleware.collector.reserve import keep_reserve
-from dynpin.middleware.collector.storage import Column, Filter, Term, Triaged
+from dynpin.middleware.collector.storage import Column, Filter, Term, Triaged, migrate_storage
 from dynpin.middleware.collector.storage.sql import SQLStorage
 from dynpin.middleware.collector.storage.sqlite import raw
 from tests.clock import Clock
@@ -45,7 +45,8 @@ def plans(storage: SQLStorage, ask_it: Callable[[], object]) -> list[str]:
     with storage.reading() as unit:
         assert raw(unit.db) is own
         own.set_trace_callback(None)
-        return [str(row[3]) for sql in asked if "SELECT" in sql for row in own.execute(f"EXPLAIN QUERY PLAN {sql}")]
+        questions = [sql for sql in asked if "SELECT" in sql and "alembic_version" not in sql]
+        return [str(row[3]) for sql in questions for row in own.execute(f"EXPLAIN QUERY PLAN {sql}")]
 
 
 def test_readers_beside_each_other_have_connections_of_their_own(storage: SQLStorage) -> None:
@@ -102,13 +103,22 @@ def test_a_path_that_cannot_be_reached_is_told(tmp_path: Path, clock: Clock) -> 
         tmp_path.chmod(0o700)
     storage.probe(1)
     (folder / "loop").symlink_to("loop")
+    os.mkfifo(folder / "pipe")
+    there = sorted(folder.iterdir())
     for name, told in (
         ("r" * 300, "File name too long"),
         ("loop", "Too many levels"),
         ("", "it is a folder; name a file"),
+        ("pipe", "it is a device, a pipe or a socket; name a file"),
+        ("/dev/null", "it is a device, a pipe or a socket; name a file"),
+        ("/dev/full", "it is a device, a pipe or a socket; name a file"),
     ):
         with pytest.raises(StoreError, match=f"cannot be used: .*{told}"):
             open_storage(folder / name)
+    with pytest.raises(StoreError, match="it is a device"):
+        migrate_storage("/dev/full")
+    assert sorted(folder.iterdir()) == there
+    assert list(Path("/dev").glob("*-journal")) == []
 
 
 CHARTS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dynpin.errors import StoreError
 from dynpin.middleware.collector import Token, new_api_token
 from dynpin.middleware.collector.storage import (
     AuditEntry,
@@ -14,8 +15,8 @@ from dynpin.middleware.collector.storage.sql import SQLStorage
 from tests.clock import Clock
 from tests.middleware.collector.conftest import NOW
 
-from ..conftest import arrival
-from .conftest import together
+from ..conftest import arrival, change
+from .conftest import Make, together
 
 
 def test_sessions_and_tokens_of_the_api(storage: SQLStorage, clock: Clock) -> None:
@@ -72,6 +73,16 @@ def test_a_storage_that_was_closed_may_be_used_again(storage: SQLStorage) -> Non
     secret = storage.secret()
     storage.close()
     assert storage.secret() == secret
+
+
+def test_a_schema_that_somebody_migrates_in_use_is_not_used(make: Make) -> None:
+    storage, other = make(), make()
+    storage.add([arrival()], {})
+    other.probe(2)
+    change(other, "UPDATE alembic_version SET version_num = '9999'")
+    for use in (storage.tokens, lambda: storage.probe(2), lambda: storage.add([arrival()], {}), other.secret):
+        with pytest.raises(StoreError, match=r"written by a newer dynpin .* upgrade dynpin and start it again"):
+            use()
 
 
 def test_tokens_and_facts_are_kept(storage: SQLStorage, clock: Clock) -> None:
