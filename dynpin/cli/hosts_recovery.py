@@ -137,7 +137,7 @@ def follow(
         fail(f"there is no {source}: check the path of --from")
     with PinStore(store) as pins:
         try:
-            data, context = read_file(trusted)(ca)
+            data, context = read_file(trusted), trusting(ca)
             look = follow_list(pins.database, uri, data, pins.clock, context=context, source=source)
         except RecoveryError as error:
             fail(f"{trusted} cannot sign a list: {error}")
