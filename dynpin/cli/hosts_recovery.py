@@ -17,7 +17,6 @@ from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import ask, list_expires_at, look_at
 from dynpin.clientstore.store import follow as follow_list
 from dynpin.counts import counted
-from dynpin.deploy.trust import trusting
 from dynpin.durations import duration
 from dynpin.errors import RecoveryError
 from dynpin.files import read_file
@@ -57,6 +56,8 @@ def recover(
     """
     if source is not None and not source.exists():
         fail(f"there is no {source}: check the path of --from")
+    from dynpin.deploy.trust import trusting  # noqa: PLC0415 - the other verbs do without
+
     with existing_store(store) as pins:
         wanted = _with_root(pins, host)
         if not wanted:
@@ -135,6 +136,8 @@ def follow(
         fail(f"there is no file {trusted}: check the path; the owner of the list has it")
     if source is not None and not source.exists():
         fail(f"there is no {source}: check the path of --from")
+    from dynpin.deploy.trust import trusting  # noqa: PLC0415 - see above
+
     with PinStore(store) as pins:
         try:
             data, context = read_file(trusted), trusting(ca)

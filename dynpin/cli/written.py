@@ -37,7 +37,7 @@ def picture_form(file: Path, forms: Sequence[_Form]) -> _Form:
     """The form of a picture, from the end of its name. The command ends if it has another, or cannot be written."""
     found = next((form for form in forms if file.suffix.lower() == f".{form}"), None)
     if found is None:
-        fail(f"{file}: pictures are {' or '.join(f'.{form}' for form in forms)}")
+        fail(f"{file}: pictures are {', '.join(f'.{form}' for form in forms[:-1])} or .{forms[-1]}")
     check_place(file)
     return found
 

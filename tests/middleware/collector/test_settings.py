@@ -258,7 +258,7 @@ def test_a_public_address_has_no_password(verb: list[str]) -> None:
 
 def test_a_certificate_that_is_not_there_is_named() -> None:
     said = " ".join(run("--port", "0", "--tls-certificate", "nowhere.pem", code=2).split())
-    assert "only nowhere.pem (name its key with --tls-key): No such file or directory" in said
+    assert "nowhere.pem: No such file or directory; check the path" in said
 
 
 def test_a_user_header_without_a_proxy_is_refused() -> None:
