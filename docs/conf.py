@@ -51,6 +51,7 @@ html_theme = "furo"
 html_title = "dynpin"
 html_static_path = ["_static"]
 html_css_files = ["dynpin.css"]
+html_js_files = [("tables.js", {"defer": ""})]
 html_favicon = "_static/favicon.svg"
 html_show_sphinx = False
 html_copy_source = False

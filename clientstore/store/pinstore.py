@@ -19,7 +19,7 @@ from dynpin.pins import Pin
 from dynpin.validation import Validation, validate
 
 from .advice import store_error
-from .bounds import Refusal, bounds_of
+from .bounds import Refusal, bounds_of, refusals
 from .database import Database
 from .last_seen import ClockJump, LastSeen
 from .lists import Look, looks
@@ -198,8 +198,7 @@ class PinStore:
 
     def refusals(self) -> list[Refusal]:
         """The limits because of which hosts were not noted, the newest first."""
-        rows = self.database.select("SELECT scope, host, bound, refused_at FROM refusals ORDER BY refused_at DESC")
-        return [Refusal(*row) for row in rows]
+        return refusals(self.database.select)
 
     def __len__(self) -> int:
         ((count,),) = self.database.select(f"SELECT count(*) FROM hosts WHERE {ALIVE}", (self.clock(),))  # noqa: S608

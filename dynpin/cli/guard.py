@@ -37,7 +37,7 @@ from dynpin.deploy.install import reload as run_reload
 from dynpin.deploy.rotation import History, Published
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import Built, Inventory, covers, path_of, read_file, read_inventory
+from dynpin.middleware.policy import Built, Inventory, certain_pins, covers, path_of, read_file, read_inventory
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
@@ -171,7 +171,8 @@ def _held_against_list(verdict: Verdict, new: Candidate, built: Built | None, pl
         unseen = "whether the signed list accepts this chain: name the published folder, or uri, with --list"
         return replace(verdict, unseen=(*verdict.unseen, unseen))
     listed = read_list(recovery, place, built.inventory, now)
-    return held_against_list(verdict, listed, built.inventory.hosts, built.header, new.chain.pinnable)
+    pins = certain_pins(new.chain, built.inventory.roots)
+    return held_against_list(verdict, listed, built.inventory.hosts, built.header, pins)
 
 
 def _other_site(new: Candidate, hosts: Sequence[str], keys: Collection[Pin]) -> str | None:

@@ -63,9 +63,10 @@ def recover(
         if not wanted:
             if as_json:
                 print_json([])
+            none = "no host has noted a" if host is None else f"{host} has noted no"
             finding(
-                f"{host or 'no host'} has noted no recovery root, so no list can change its pins in {pins.path}. Ask "
-                "its owner whether its new key is right, before you forget the pins"
+                f"{none} recovery root, so no list can change its pins in {pins.path}. Ask its owner whether its new "
+                "key is right, before you forget the pins"
             )
 
         pins.database.write(lambda connection: ask(connection, wanted, pins.clock()))

@@ -33,6 +33,7 @@ from dynpin.deploy.recovery import (
     differing,
     expiries,
     open_to_others,
+    refuse_unpublished,
     strays,
 )
 from dynpin.report import rfc3339
@@ -96,6 +97,8 @@ def refresh(
     """
     with refusal_ends():
         repository = Repository(folder)
+        if target is not None:
+            refuse_unpublished(repository, target)
         place = target or repository.published_to
         above = 0 if place is None else compare(repository, place)
         at = refuse_clock(repository, now, is_right=accept_clock)
@@ -109,6 +112,8 @@ def refresh(
         print_json({"timestamp_expires_at": until, "problems": problems})
     else:
         say(f"the timestamp is good until {until}")
+        if target is None:
+            say(f"\nNext: dynpin recovery publish {place or 'FOLDER'}{inside(folder)}")
     if target is not None:
         _say_closed(target)
     _end_with(problems)
@@ -218,7 +223,7 @@ def _show(name: str, place: Path | None, ends: list[Expiry], root: Root) -> None
 
     say(f"recovery-root {name}")
     if place is not None:
-        say(f"published to  {place}{'' if place.is_dir() else ', which is not on this machine: it is not looked at'}")
+        say(f"published to  {place}{'' if place.is_dir() else ', which is not on this machine'}")
     table = Table(box=None, pad_edge=False)
     for column in ("role", "version", "keys", "expires"):
         table.add_column(column, overflow="fold")

@@ -131,8 +131,16 @@ def _describe(report: QueuedReport) -> dict[str, object]:
         "next_attempt_at": None if report.next_attempt_at is None else rfc3339(report.next_attempt_at),
         "sent_at": None if report.sent_at is None else rfc3339(report.sent_at),
         "last_error": report.last_error,
-        "report": json.loads(report.body) if report.body else None,
+        "report": _members(report.body),
     }
+
+
+def _members(body: str) -> object:
+    """The report as JSON; None if it was sent or given up, or is damaged in the file."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 def _outcome(delivery: Delivery) -> dict[str, object]:

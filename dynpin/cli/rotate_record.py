@@ -43,6 +43,7 @@ class Served(NamedTuple):
         header: the header; None if none is sent, or if it is unknown.
         has_header: whether it is known.
         chain: the chain, or None if it is unknown.
+        pins: the pins that every client finds in the chain, leaf first.
         host: what the inventory calls the site.
         hosts: the names in the inventory.
         source: the inventory.
@@ -51,14 +52,10 @@ class Served(NamedTuple):
     header: PublicKeyPins | None
     has_header: bool
     chain: Chain | None
+    pins: tuple[Pin, ...]
     host: str | None = None
     hosts: tuple[str, ...] = ()
     source: str = ""
-
-    @property
-    def pins(self) -> tuple[Pin, ...]:
-        """The pins of the chain, leaf first."""
-        return () if self.chain is None else self.chain.pinnable
 
     def events(self, at: float) -> list[Event]:
         """What to record at this time, in seconds since the epoch, UTC."""
@@ -85,7 +82,7 @@ def record(
     """
     at = moment(now)
     site = inventory_beside(inventory, history)
-    served = _served(header, no_header, chain, inventory, at)
+    served = _served(header, no_header, chain, inventory, at, site=site, beside=history)
     if served is None:
         fail(
             "there is nothing to record: go to the folder of dynpin.toml, name that file with --inventory, or give "
@@ -162,7 +159,7 @@ def repair(
         found.append(saved)
         if saved.is_complete and not anew and not goes_on:
             return in_order(saved, saved.host or _begun(host, history).host, at)
-        served = _served(header, no_header, chain, inventory or (None if site is None else site.path), at)
+        served = _served(header, no_header, chain, inventory, at, site=site, beside=history)
         if served is None or served.chain is None or not served.has_header:
             fail("events are missing, so say what is served now: --inventory FILE, or --header VALUE and --chain FILE")
         named = saved.host or _begun(host or served.host, history).host
@@ -204,24 +201,43 @@ def repair(
 
 
 def _served(
-    header: str | None, no_header: bool, chain: Path | None, inventory: Path | None, now: float
+    header: str | None,
+    no_header: bool,
+    chain: Path | None,
+    inventory: Path | None,
+    now: float,
+    *,
+    site: Inventory | None,
+    beside: Path,
 ) -> Served | None:
-    """What is served, from the options or the inventory; None if neither says anything."""
-    from dynpin.middleware.policy import read_chain  # noqa: PLC0415 - here and in no completion
+    """What is served, from the options or the inventory; None if neither says anything.
+
+    Args:
+        header: the value of ``--header``.
+        no_header: ``--no-header``.
+        chain: the file of ``--chain``.
+        inventory: the file of ``--inventory``.
+        now: seconds since the epoch, UTC.
+        site: the inventory that was named, or is beside the history.
+        beside: the file of the history.
+    """
+    from dynpin.middleware.policy import certain_pins, read_chain  # noqa: PLC0415 - here and in no completion
 
     is_told = header is not None or chain is not None or no_header
     if is_told and inventory is not None:
         fail("give --inventory, or --header, --no-header and --chain")
     if not is_told:
-        site = inventory_of(inventory)
-        if site is None:
+        found = inventory_of(inventory, beside=beside)
+        if found is None:
             return None
-        built, source = site.build(now), str(site.path)
+        built, source = found.build(now), str(found.path)
         if len(built.chains) != 1:
             fail(f"{source} names {len(built.chains)} chains: record each in a history of its own, with --chain")
-        return Served(built.header, True, built.chains[0], site.label, site.hosts, source)
+        return Served(built.header, True, built.chains[0], built.shown[0], found.label, found.hosts, source)
     parsed = None if header is None else PublicKeyPins.parse(header)
-    return Served(parsed, header is not None or no_header, None if chain is None else read_chain(chain, "--chain"))
+    deployed = None if chain is None else read_chain(chain, "--chain")
+    pins = () if deployed is None else certain_pins(deployed, () if site is None else site.roots)
+    return Served(parsed, header is not None or no_header, deployed, pins)
 
 
 def _begun(host: str | None, history: Path) -> History:

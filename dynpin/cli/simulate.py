@@ -121,6 +121,8 @@ def simulate(
         if find_spec(module) is None:
             lacking("this", module, "simulate")
     if example:
+        if as_json:
+            fail("--example prints a file: leave --json out")
         from dynpin.lab.simulation.study import EXAMPLE  # noqa: PLC0415 - it needs numpy
 
         typer.echo(EXAMPLE, nl=False)

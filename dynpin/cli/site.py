@@ -23,11 +23,11 @@ def inventory_of(
     Args:
         named: the file of ``--inventory``, or None.
         is_named_otherwise: whether the keys were named in another way, so that no inventory is needed.
-        beside: a file; if this folder has no inventory, the folder of this file is used.
+        beside: a file; the inventory in its folder comes before the one in this folder.
     """
     file = named
     if file is None and not is_named_otherwise:
-        places = [DEFAULT_INVENTORY] if beside is None else [DEFAULT_INVENTORY, beside.parent / DEFAULT_INVENTORY]
+        places = [DEFAULT_INVENTORY] if beside is None else [beside.parent / DEFAULT_INVENTORY, DEFAULT_INVENTORY]
         file = next((place for place in places if place.is_file()), None)
         if file is not None:
             # Say so, since the user did not name the file.

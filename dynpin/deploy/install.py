@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from dynpin.errors import DynpinError
+from dynpin.files import read_file
 from dynpin.middleware.policy import holds_private_key, sync_folder
 
 from .candidate import key_fault
@@ -58,8 +59,7 @@ def install(chain: bytes, key: bytes, folder: Path, *, reloads: bool) -> bool:
         )
     pair = {CHAIN: chain, KEY: key}
     try:
-        # One process at a time installs below this folder.
-        with locked(folder.parent, folder.with_name(f".{folder.name}.lock"), "a certificate"):
+        with locked(folder.parent, folder.with_name(f"{_prefix(folder)}lock"), "a certificate"):
             if _present(folder) == pair and (folder / KEY).stat().st_mode & 0o077 == 0:
                 _clear(folder)
                 return False
@@ -96,7 +96,7 @@ def reload(command: str, folder: Path, *, seconds: float = 60) -> str | None:
 
 
 def _present(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in _MODES if (folder / name).exists()}
+    return {name: read_file(folder / name) for name in _MODES if (folder / name).exists()}
 
 
 # -- a link -----------------------------------------------------------------------------------------------------------

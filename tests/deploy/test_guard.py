@@ -71,6 +71,23 @@ def test_the_certificate_of_a_ca(shop: Shop) -> None:
     assert codes(seen)[-1] == "clients-locked-out"
 
 
+@pytest.mark.parametrize("pinned", ["leaf", "chain"])
+def test_a_certificate_that_issued_nothing_is_in_no_validated_chain(pinned: str, shop: Shop) -> None:
+    """Clients do not see it, though it is in the file: its pin saves nobody (RFC 7469 §2.6)."""
+    shop.inventory.write_text(f'pinned = "{pinned}"\n{shop.inventory.read_text()}')
+    dynpin("rotate", "record")
+    issuer, unknown = Authority(), new_key()
+    stray = shop.authority.chain(shop.key, Shop.HOST)
+    seen = asked(shop.renewed(issuer.chain(unknown, Shop.HOST) + stray, unknown), code=1)
+    assert "clients-locked-out" in codes(seen)
+    seen = asked(shop.renewed(issuer.chain(shop.next, Shop.HOST) + stray, shop.next), code=1)
+    assert "clients-locked-out" not in codes(seen)
+    # Nor is it a part of what the history has as deployed.
+    (shop.folder / "deployed.pem").write_bytes(issuer.chain(unknown, Shop.HOST) + stray)
+    told = dynpin("rotate", "record", "--chain", "deployed.pem")
+    assert (told.exit_code, "clients are locked out now" in told.output) == (1, True), told.output
+
+
 def test_every_reason_is_listed(shop: Shop) -> None:
     expired = shop.authority.leaf(new_key(), "api.acme.test", start=NOW - 2 * DAY, end=NOW - DAY)
     seen = asked(shop.renewed(expired, shop.key), code=1)

@@ -162,7 +162,8 @@ class TestInABrowser:
         subprocess.run([*command, *said[1].split(), page], cwd=tmp_path, check=True, capture_output=True)
         pdf = (tmp_path / "pinning.pdf").read_bytes()
         assert pdf.startswith(b"%PDF-")
-        assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > len(scenarios())
+        pages = len(re.findall(rb"/Type\s*/Page\b", pdf))
+        assert len(scenarios()) < pages < 2.75 * len(scenarios()), "the words of a story stand where a page has room"
 
     def test_no_two_texts_of_a_picture_meet(self, browser: Chromium, page: Path) -> None:
         browser.look()
@@ -192,12 +193,11 @@ class TestInABrowser:
         browser.visit(short_page.as_uri())
         assert browser.faults() == []
 
-    def test_on_paper_each_scenario_begins_a_page(self, browser: Chromium, page: Path) -> None:
+    def test_on_paper_each_scenario_has_a_picture_and_its_lessons(self, browser: Chromium, page: Path) -> None:
         browser.look()
         browser.visit(page.as_uri())
         browser.ask("Emulation.setEmulatedMedia", media="print")
         try:
-            breaks = browser.run("[...document.querySelectorAll('.chapter')].map(e => getComputedStyle(e).breakBefore)")
             # The width of A4 without its margins.
             browser.look(width=718)
             browser.ask("Emulation.setEmulatedMedia", media="print")
@@ -214,7 +214,6 @@ class TestInABrowser:
         finally:
             browser.ask("Emulation.setEmulatedMedia", media="")
         assert least * 72 / 96 >= 9, "nine points at least, pictures too"
-        assert breaks == ["page"] * len(scenarios())
         # The printed page has a picture and the lessons. The rest is for the screen.
         assert pictures == [1] * len(scenarios())
         assert (lessons, tables) == (len(scenarios()), 0)

@@ -26,7 +26,7 @@ from tuf.api.metadata import Key, Metadata, Root, Signed, TargetFile, Targets  #
 
 from dynpin.counts import counted
 from dynpin.errors import RecoveryError
-from dynpin.middleware.policy import sync_folder
+from dynpin.middleware.policy import read_file, sync_folder
 from dynpin.pin_list import PIN_LIST, PinList
 from dynpin.recovery import Recovery
 
@@ -185,7 +185,7 @@ class Repository:
     def place(self) -> Path | None:
         """The folder that was published to last, which this machine may not have; None if there was none."""
         try:
-            return Path(self._place.read_text("utf-8"))
+            return Path(read_file(self._place).decode("utf-8"))
         except (OSError, ValueError):
             return None
 

@@ -34,7 +34,7 @@ def sight_of_inventory(inventory: Inventory, place: str, host: str, now: float) 
         built = inventory.build(now)
     except PolicyError as error:
         return Sight(place, None, (), failure=f"it makes no header: {str(error).removeprefix(f'{inventory.path}: ')}")
-    return Sight(place, built.header, tuple(chain.pinnable for chain in built.chains))
+    return Sight(place, built.header, built.shown)
 
 
 def sight_of_node(look: NodeLook) -> Sight:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dynpin.header import PublicKeyPins
+from dynpin.pins import Pin
 
-from ..keys import Chain
 from .document import Objections, Sent, SiteDocument, is_gentler, is_noted, parse_field
 from .kept import SharedState
 
@@ -24,8 +24,8 @@ class Made(Protocol):
         ...
 
     @property
-    def chains(self) -> tuple[Chain, ...]:
-        """The deployed chains."""
+    def shown(self) -> tuple[tuple[Pin, ...], ...]:
+        """The pins of each deployed chain, leaf first."""
         ...
 
 
@@ -119,4 +119,4 @@ class SiteNode:
 
 
 def _chains(built: Made) -> list[tuple[str, ...]]:
-    return [tuple(map(str, chain.pinnable)) for chain in built.chains]
+    return [tuple(map(str, chain)) for chain in built.shown]

@@ -238,6 +238,27 @@ def test_the_command_lists_sends_and_drops(tmp_path: Path, inbox: Inbox, capsys:
     assert dynpin_reports(capsys, "drop", "--all", "--store", path)[:2] == (0, "2 dropped\n")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [*(f"{name} = CAST(x'ff' AS TEXT)" for name in ("host", "noted_host", "report_uri", "body")), "body = 'x'"],
+)
+def test_a_damaged_text_stops_no_command_and_no_other_report(
+    tmp_path: Path, inbox: Inbox, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    path = tmp_path / "pins"
+    with PinStore(path) as store:
+        for host in ("a.test", "b.test"):
+            by_hand(store).add(a_report(host), URI)
+        change = f"UPDATE reports SET {damage} WHERE id = 1"
+        store.database.write(lambda connection: connection.execute(change).rowcount)
+    assert dynpin_reports(capsys, "list", "--store", path)[0] == 0
+    code, out, _ = dynpin_reports(capsys, "list", "--json", "--store", path)
+    assert code == 0
+    assert "b.test" in [entry["host"] for entry in json.loads(out)]
+    code, out, _ = dynpin_reports(capsys, "send", "--store", path)
+    assert "b.test: sent" in out
+
+
 @pytest.mark.parametrize("arguments", [["drop"], ["drop", "1", "--all"], ["send", "--ca", "/nowhere"], ["nonsense"]])
 def test_wrong_usage_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, _, err = dynpin_reports(capsys, *arguments, "--store", tmp_path / "pins")
