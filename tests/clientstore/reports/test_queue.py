@@ -196,10 +196,10 @@ def test_taking_a_report_to_send_reads_no_other(store: PinStore, inbox: Inbox) -
 
 
 def dynpin_reports(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    from dynpin.cli import reports
+    from dynpin.cli.app import app
     from dynpin.cli.errors import run
 
-    code = run(lambda: reports.app([str(argument) for argument in arguments]))
+    code = run(lambda: app(["reports", *map(str, arguments)]))
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
