@@ -43,6 +43,11 @@ from dynpin.report import rfc3339
 __all__ = ["guard"]
 
 _FOLDER, _RELOAD = Path("/etc/ssl/pinned"), "systemctl reload nginx"
+_SHARED_KEY = (
+    "By its names it is another site's, but its key is this site's, so it is not skipped. If two sites share the key, "
+    "let only the renewals of this site call this hook (certbot renew --cert-name NAME --deploy-hook FILE), or "
+    "give the other site a key of its own"
+)
 
 
 def guard(
@@ -140,10 +145,9 @@ def guard(
             max_max_age=cap_of(cap),
         )
         verdict = _held_against_list(verdict, new, built, signed_list, at)
-        if elsewhere is not None:
-            lost = f"{elsewhere}, which the server would lose. Name the folder of the chain that it replaces"
-            reasons = (Reason("replaces-another-chain", lost), *verdict.reasons)
-            verdict = replace(verdict, reasons=reasons, ready_at=None)
+        if skip and new.is_of_another_site(sent.hosts, ()):
+            verdict = replace(verdict, advice=(_SHARED_KEY, *verdict.advice))
+        verdict = _replaces_no_other(verdict, elsewhere)
     except (DynpinError, OSError, ValueError) as error:
         fail(reason_of(error))
     ignored = () if site is None or install is None else _not_followed(site, install)
@@ -183,6 +187,15 @@ def _held_against_list(verdict: Verdict, new: Candidate, built: Built | None, pl
     listed = read_list(recovery, place, built.inventory, now)
     pins = certain_pins(new.chain, built.inventory.roots)
     return held_against_list(verdict, listed, built.inventory.hosts, built.header, pins)
+
+
+def _replaces_no_other(verdict: Verdict, elsewhere: str | None) -> Verdict:
+    """The verdict, with a fault if the chain belongs in another folder."""
+    if elsewhere is None:
+        return verdict
+    lost = f"{elsewhere}, which the server would lose. Name the folder of the chain that it replaces"
+    reasons = (Reason("replaces-another-chain", lost), *verdict.reasons)
+    return replace(verdict, reasons=reasons, ready_at=None)
 
 
 def _other_site(new: Candidate, hosts: Sequence[str], keys: Collection[Pin]) -> str | None:
