@@ -18,6 +18,7 @@ from .lint.holdings import holdings_of
 from .parallel import as_they_end
 from .reach import LookOptions, site_reached
 from .rotation import History
+from .rotation.climbing import unknown_steps
 from .rotation.shared import kept_history
 
 __all__ = ["Outcome", "check_all", "inventories_below"]
@@ -85,7 +86,7 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
                 failure=f"hosts of {path} has no name to look at, only wildcards or IP addresses: add one",
             )
         site = site_reached(host, 443, "/", holdings.inventory, options)
-        history = _history(path.with_name(HISTORY), holdings.inventory)
+        history = _history(path.with_name(HISTORY), holdings.inventory, now)
         checked = check_site(
             site,
             holdings,
@@ -105,7 +106,7 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
     return Outcome(path, host, checked)
 
 
-def _history(path: Path, inventory: Inventory) -> History | None:
+def _history(path: Path, inventory: Inventory, now: float) -> History | None:
     """The history of a site, with the steps of its ramp; None if there is none, or if the collector is away."""
     try:
         history = kept_history(path, inventory).read()
@@ -113,5 +114,8 @@ def _history(path: Path, inventory: Inventory) -> History | None:
         return None
     except PolicyError:
         return None  # the collector is away: a remark says so, and the live site is checked without the history
-    ramp = inventory.kept_ramp()
-    return history if ramp is None else history.on_ramp(ramp.sent())
+    ramp, kept = inventory.ramp, inventory.kept_ramp()
+    if ramp is None or kept is None:
+        return history
+    sent = kept.sent()
+    return history.on_ramp([*unknown_steps(history, ramp, sent, now), *sent])
