@@ -46,7 +46,7 @@ class Outcome:
 def inventories_below(folder: Path) -> tuple[tuple[Path, ...], tuple[Outcome, ...]]:
     """Every ``dynpin.toml`` in a folder and below it, and an outcome for each folder that cannot be read.
 
-    Links to folders are not followed.
+    A link to a folder counts if the file is right in that folder, as in ``sites-enabled``; it is not followed further.
     """
     found: list[Path] = []
     unread: list[Outcome] = []
@@ -54,9 +54,12 @@ def inventories_below(folder: Path) -> tuple[tuple[Path, ...], tuple[Outcome, ..
     def note(error: OSError) -> None:
         unread.append(Outcome(Path(os.fsdecode(error.filename)), failure=error.strerror or str(error)))
 
-    for inside, _, files in os.walk(folder, onerror=note):
-        if INVENTORY in files:
-            found.append(Path(inside) / INVENTORY)
+    for inside, folders, files in os.walk(folder, onerror=note):
+        here = Path(inside)
+        links = [here / name for name in folders if (here / name).is_symlink()]
+        found += [each / INVENTORY for each in links if os.path.lexists(each / INVENTORY)]
+        if INVENTORY in (*files, *folders):  # a folder of that name cannot be read, which is a finding
+            found.append(here / INVENTORY)
     return tuple(sorted(found)), tuple(unread)
 
 
