@@ -14,7 +14,7 @@ from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import DEFAULT_INVENTORY
 from dynpin.cli.printing import say
 from dynpin.cli.urls import https_url
-from dynpin.deploy.rotation import History, Sight
+from dynpin.deploy.rotation import History, Sight, unknown_steps
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
@@ -161,8 +161,6 @@ def as_sent(history: History, site: Inventory | None) -> History:
 
 def _on_ramp(history: History, ramp: Ramp, sent: Sequence[tuple[float, int | None]]) -> History:
     """The history with what the ramp has sent, and what it may have sent before its file begins."""
-    from dynpin.deploy.rotation.climbing import unknown_steps  # noqa: PLC0415 - only for a ramp
-
     unknown = unknown_steps(history, ramp, sent, time.time())
     if unknown:
         until = f" before {rfc3339(sent[0][0])}" if sent else ""

@@ -17,8 +17,7 @@ from .lint import Circumstances
 from .lint.holdings import holdings_of
 from .parallel import as_they_end
 from .reach import LookOptions, site_reached
-from .rotation import History
-from .rotation.climbing import unknown_steps
+from .rotation import History, unknown_steps
 from .rotation.shared import kept_history
 
 __all__ = ["Outcome", "check_all", "inventories_below"]

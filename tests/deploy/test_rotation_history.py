@@ -16,8 +16,18 @@ from hypothesis import strategies as st
 
 from dynpin import PublicKeyPins
 from dynpin.deploy import locks
-from dynpin.deploy.rotation import Deployed, Event, History, HistoryError, Listed, Planned, Published, held, status
-from dynpin.deploy.rotation.climbing import unknown_steps
+from dynpin.deploy.rotation import (
+    Deployed,
+    Event,
+    History,
+    HistoryError,
+    Listed,
+    Planned,
+    Published,
+    held,
+    status,
+    unknown_steps,
+)
 from dynpin.deploy.rotation.file import HistoryFile
 from dynpin.deploy.rotation.repair import in_order, salvage, with_unknown
 from dynpin.middleware.policy.steps import Ramp, Step
