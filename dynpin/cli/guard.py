@@ -34,9 +34,10 @@ from dynpin.deploy.install import CHAIN, InstallError, needs_reload
 from dynpin.deploy.install import install as install_pair
 from dynpin.deploy.install import reload as run_reload
 from dynpin.deploy.rotation import History, Published
+from dynpin.deploy.rotation.sights import of_another_site
 from dynpin.errors import DynpinError, InvalidHeader, PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import Built, Inventory, certain_pins, covers, path_of, read_file, read_inventory
+from dynpin.middleware.policy import Built, Inventory, certain_pins, path_of, read_file, read_inventory
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
@@ -253,13 +254,9 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
     earlier = None if is_kept or inventory.state is None else earlier_history(file, inventory)
     if is_kept or earlier is not None:
         history = read_history(file, inventory.path) if earlier is None else as_sent(earlier, inventory)
-        if not covers(inventory.hosts, history.host):
-            place = kept if is_kept else file
-            fail(
-                f"{place} is the history of {history.host}, and {inventory.path} is about "
-                f"{', '.join(inventory.hosts)}: name the history and the inventory of one site, with --history and "
-                "--inventory"
-            )
+        other = of_another_site(history, kept if is_kept else file, inventory)
+        if other is not None:
+            fail(f"{other}, with --history and --inventory")
         # A history without a header does not say what clients hold.
         is_recorded = any(isinstance(event, Published) for event in history.events)
         unseen = () if is_recorded else (f"what was sent so far: {kept} has no header (dynpin rotate record)",)

@@ -163,7 +163,9 @@ def repair(
         saved = salvage(read_file(history)) if goes_on else saved
         found.append(saved)
         if saved.is_complete and not anew and not goes_on:
-            return in_order(saved, saved.host or _begun(host, history).host, at)
+            return in_order(
+                saved, saved.host or _begun(host or (None if site is None else site.label), history).host, at
+            )
         served = _served(header, no_header, chain, inventory, at, site=site, beside=history)
         if served is None or served.chain is None or not served.has_header:
             fail("events are missing, so say what is served now: --inventory FILE, or --header VALUE and --chain FILE")
@@ -253,6 +255,8 @@ def _served(
 def _begun(host: str | None, history: Path) -> History:
     """A history without events; or end the command."""
     if host is None:
+        if history.exists():
+            fail(f"{history} names no host that can be read: name it with --host, or --inventory")
         fail(f"{history} does not exist yet: begin it with --host NAME --header VALUE --chain FILE")
     try:
         return History(canonical_host(host))

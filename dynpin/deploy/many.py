@@ -19,6 +19,7 @@ from .parallel import as_they_end
 from .reach import LookOptions, site_reached
 from .rotation import History, unknown_steps
 from .rotation.shared import kept_history
+from .rotation.sights import of_another_site
 
 __all__ = ["Outcome", "check_all", "inventories_below"]
 
@@ -116,6 +117,9 @@ def _history(path: Path, inventory: Inventory, now: float) -> History | None:
         return None
     except PolicyError:
         return None  # the collector is away: a remark says so, and the live site is checked without the history
+    other = of_another_site(history, path, inventory)
+    if other is not None:
+        raise PolicyError(other)
     ramp, kept = inventory.ramp, inventory.kept_ramp()
     if ramp is None or kept is None:
         return history

@@ -105,6 +105,12 @@ def test_the_history_beside_an_inventory_counts(folder: Path, site: Site, addres
     assert begun.exit_code == 1, begun.output  # recorded, and the inventory beside it makes another header
     result = check_all(own, site, address)
     assert (result.exit_code, "history-differs" in result.stdout) == (1, True)
+    other = (own / "dynpin-history.json").read_text().replace(own.name, "other.example.com")
+    (own / "dynpin-history.json").write_text(other)
+    result = check_all(own, site, address)
+    assert (result.exit_code, "is the history of other.example.com" in result.stdout) == (1, True), result.output
+    told = dynpin("check", "--inventory", str(own / "dynpin.toml"), *history)
+    assert (told.exit_code, "is the history of other.example.com" in told.stderr) == (2, True), told.output
     (own / "dynpin-history.json").write_text("{")
     result = check_all(own, site, address)
     assert (result.exit_code, "dynpin rotate repair" in result.stdout) == (1, True)
