@@ -287,7 +287,7 @@ class PinStore:
         A static pin stays until it expires or is forgotten. Headers neither change nor remove it.
 
         Args:
-            host: the name to pin; not an IP address.
+            host: the name to pin; not an IP address, and not a wildcard.
             pins: the pins. Include a Backup Pin, so that a key change does not lock you out.
             certificates: SHA-256 digests of exact certificates; each counts like a pin. The next renewal breaks them,
                 so a warning is logged. A pin survives a renewal that keeps the key.
@@ -297,7 +297,7 @@ class PinStore:
             on_expiry: ``"release"`` the host when the pins have expired, as Android does; or ``"refuse"`` it.
 
         Raises:
-            ValueError: for an IP address, without a pin or a certificate, or for a time outside the years 1 to 9999.
+            ValueError: for an IP address or a wildcard, without a pin, or for a time outside the years 1 to 9999.
             InvalidHost: for a name that has no canonical form.
             StoreError: if the file cannot be written.
         """

@@ -115,8 +115,9 @@ def _serve(settings: Settings) -> None:
             listener.bind((host, settings.port))
             # If two start at once, both may bind (SO_REUSEADDR), but only one may listen. Early connections wait.
             listener.listen(2048)
-        except OSError as error:
-            fail(f"cannot listen on {host} port {settings.port}: {error.strerror}; name others with --host and --port")
+        except (OSError, TypeError) as error:  # TypeError: no host can have this name
+            reason = getattr(error, "strerror", error)
+            fail(f"cannot listen on {host} port {settings.port}: {reason}; name others with --host and --port")
         reports = _collector(settings, password)
         service = reports.service
         names: list[str] | None = None

@@ -243,6 +243,8 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         port = str(other.getsockname()[1])
         told = run("--port", port, "--storage", str(tmp_path / "r.sqlite"), code=2)
     assert f"cannot listen on 127.0.0.1 port {port}: Address already in use; name others with --host" in told
+    told = run("--host", "pïns..example", "--port", "0", code=2)
+    assert "cannot listen on pïns..example port 0: encoding of hostname failed; name others with --host" in told
 
 
 def test_it_serves_https(tmp_path: Path) -> None:
