@@ -21,6 +21,7 @@ from dynpin.hosts import KnownPinnedHost
 from dynpin.noting import DEFAULT_MAX_MAX_AGE
 from dynpin.pin_list import PIN_LIST, PinList
 from dynpin.recovery import NotedRecovery, Recovery
+from dynpin.report import FIRST_SECOND, LAST_SECOND
 
 from .static import preload_within
 from .table import COLUMNS, Select, entry_of, put, selecting
@@ -52,7 +53,19 @@ _TAKEN_OVER = 5.0
 _FAR = 2 * _DAY
 # A file that TUF's client has verified before it was stored.
 _EXPIRING = ("timestamp.json", "snapshot.json", "targets.json")
-_SELECT = "SELECT root, uri, is_followed, attempts, looked_at, next_look_at, outcome FROM looks"
+# Whether a row has what each field of a Look needs. The file may be damaged, and one row must stop no other. A URI that
+# is not ASCII, or has a NUL behind which SQLite does not look, may be no text at all, and then no key finds the row.
+_IS_SOUND = (
+    "(typeof(root) = 'blob' AND typeof(uri) = 'text' AND uri NOT GLOB '*[^!-~]*'"
+    " AND length(uri) = length(CAST(uri AS BLOB)) AND typeof(is_followed) = 'integer' AND typeof(attempts) = 'integer'"
+    f" AND (looked_at IS NULL OR looked_at BETWEEN {FIRST_SECOND} AND {LAST_SECOND})"
+    f" AND (next_look_at IS NULL OR next_look_at BETWEEN {FIRST_SECOND} AND {LAST_SECOND})"
+    " AND typeof(outcome) IN ('text', 'null'))"
+)
+_SELECT = (
+    "SELECT root, uri, is_followed, attempts, looked_at, next_look_at, outcome FROM looks"  # noqa: S608 - a constant
+    f" WHERE {_IS_SOUND}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +138,8 @@ def register(connection: sqlite3.Connection, recovery: Recovery, name: str, data
 def next_look_at(select: Select, now: float) -> float | None:
     """When the next list is due, or None. A list in progress is due at the end of its lease."""
     ((at,),) = select(
-        "SELECT min(max(next_look_at, CASE WHEN leased_until < ? THEN leased_until ELSE 0 END)) FROM looks",
+        "SELECT min(max(next_look_at, CASE WHEN leased_until < ? THEN leased_until ELSE 0 END)) FROM looks"  # noqa: S608
+        f" WHERE {_IS_SOUND}",
         (now + _FAR,),
     )
     return None if at is None else float(at)
@@ -133,9 +147,11 @@ def next_look_at(select: Select, now: float) -> float | None:
 
 def claim(connection: sqlite3.Connection, now: float) -> Look | None:
     """Take the next list that is due. No other process takes it while the lease lasts."""
+    # The next refusal asks for a damaged one again.
+    connection.execute(f"DELETE FROM looks WHERE NOT {_IS_SOUND}")  # noqa: S608 - a constant
     due = (
         # Lists without success come last, so that a slow server does not delay other lists for long.
-        f"{_SELECT} WHERE (next_look_at <= ? OR next_look_at > ?)"
+        f"{_SELECT} AND (next_look_at <= ? OR next_look_at > ?)"
         " AND (leased_until IS NULL OR leased_until <= ? OR leased_until > ?) ORDER BY attempts, next_look_at LIMIT 1"
     )
     while row := connection.execute(due, (now, now + _FAR, now, now + _FAR)).fetchone():
@@ -146,7 +162,6 @@ def claim(connection: sqlite3.Connection, now: float) -> Look | None:
                 (now + look.seconds + _TAKEN_OVER, look.recovery.root, look.recovery.uri),
             )
             return look
-        # The next refusal asks for a damaged one again.
         connection.execute("DELETE FROM looks WHERE (root, uri) = (?, ?)", row[:2])
     return None
 

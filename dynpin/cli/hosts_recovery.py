@@ -56,7 +56,7 @@ def recover(
     """
     if source is not None and not source.exists():
         fail(f"there is no {source}: check the path of --from")
-    from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - `dynpin hosts` starts without it
+    from dynpin.deploy.trust import trusting  # noqa: PLC0415 - the other verbs do without
 
     with existing_store(store) as pins:
         wanted = _with_root(pins, host)
@@ -73,7 +73,7 @@ def recover(
         done: list[dict[str, object]] = []
         problems: list[str] = []
         for look in [each for each in pins.looks() if each.recovery in wanted.values()]:
-            changed = look_at(pins.database, look, pins.clock, source=source, context=tls_context(ca))
+            changed = look_at(pins.database, look, pins.clock, source=source, context=trusting(ca))
             after = next(each for each in pins.looks() if each.recovery == look.recovery)
             text = f"{source or look.recovery.uri}: {after.outcome}"
             is_trusted = changed or "is no news" in str(after.outcome)
@@ -137,11 +137,11 @@ def follow(
         fail(f"there is no file {trusted}: check the path; the owner of the list has it")
     if source is not None and not source.exists():
         fail(f"there is no {source}: check the path of --from")
-    from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - see above
+    from dynpin.deploy.trust import trusting  # noqa: PLC0415 - see above
 
     with PinStore(store) as pins:
         try:
-            data, context = read_file(trusted), tls_context(ca)
+            data, context = read_file(trusted), trusting(ca)
             look = follow_list(pins.database, uri, data, pins.clock, context=context, source=source)
         except RecoveryError as error:
             fail(f"{trusted} cannot sign a list: {error}")

@@ -20,8 +20,8 @@ from dynpin.cli.recovery_shared import (
     FolderOption,
     KeysOption,
     PublishedOption,
-    errors_end,
     inside,
+    refusal_ends,
     refuse_clock,
     signers_of,
 )
@@ -83,7 +83,7 @@ def init(
 
     Example: dynpin recovery init --threshold 2 --of 3
     """
-    with errors_end():
+    with refusal_ends():
         made = create(folder, threshold=threshold, of=of, passphrase=passphrase(passphrase_file), now=moment(now))
         root = made.recovery("https://example.invalid/").root_text
     files = sorted(made.keys.iterdir())
@@ -144,7 +144,7 @@ def sign(
 
     Example: dynpin recovery sign dynpin.toml
     """
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
         place = published or repository.published_to
         if place is not None:
@@ -249,7 +249,7 @@ def rotate_keys(
     if unknown:
         fail(f"{unknown[0]} is not a role; there are {', '.join(ROLES)}")
     roles = parts or [*ROLES]
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
         place = published or repository.published_to
         if place is not None:

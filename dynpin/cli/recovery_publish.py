@@ -15,8 +15,8 @@ from dynpin.cli.recovery_shared import (
     DEFAULT_FOLDER,
     FolderOption,
     KeysOption,
-    errors_end,
     inside,
+    refusal_ends,
     refuse_clock,
     signers_of,
 )
@@ -64,7 +64,7 @@ def publish(
 
     Example: dynpin recovery publish /var/www/recovery
     """
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
         above = compare(repository, target)
         if repository.pending() or repository.files.faults():
@@ -95,7 +95,7 @@ def refresh(
 
     Example: dynpin recovery refresh /var/www/recovery
     """
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
         if target is not None:
             refuse_unpublished(repository, target)
@@ -126,7 +126,7 @@ def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER, as_j
 
     Example: dynpin recovery catch-up /var/www/recovery
     """
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
         taken = signed_lists.catch_up(repository, target)
         must_publish = bool(repository.pending() or repository.files.faults())
@@ -155,7 +155,7 @@ def status(
     Example: dynpin recovery status /var/www/recovery
     """
     at = moment(now)
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
         place = target or repository.published_to
         root, ends, pins = repository.root().signed, expiries(repository.signed(), at), repository.pins()

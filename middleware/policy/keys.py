@@ -81,6 +81,11 @@ class Chain:
     path: Path | None = None
     certificates: tuple[bytes, ...] = ()
 
+    @property
+    def pinnable(self) -> tuple[Pin, ...]:
+        """The pins, leaf first, without keys that cannot be pinned."""
+        return tuple(pin for pin in self.pins if pin is not None)
+
     @classmethod
     def of(cls, certificates: Iterable[bytes], label: str, path: Path | None = None) -> Chain:
         """Make a chain from DER certificates, leaf first.

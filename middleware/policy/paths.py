@@ -42,7 +42,7 @@ def certain_pins(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
     """
     served = readable(chain)
     if not served:
-        return tuple(pin for pin in chain.pins[:1] if pin is not None)
+        return chain.pinnable[:1]
     found: list[Pin | None] = []
     level, left = [served[0]], [*served[1:]]
     while level and len(keys := {pin_or_none(der_of(each)) for each in level}) == 1:
@@ -64,7 +64,7 @@ def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
     """
     served = readable(chain)
     if not served:
-        return tuple(pin for pin in chain.pins if pin is not None)
+        return chain.pinnable
     path = path_up(served)
     found = [pin_or_none(der_of(each)) for each in (*path, *completing(path, roots))]
     return tuple(dict.fromkeys(pin for pin in found if pin is not None))

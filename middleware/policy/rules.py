@@ -122,7 +122,7 @@ def pins_of(chain: Chain, pinned: Pinned, options: OptionNames, roots: Sequence[
     """
     shown = options.setting("pinned", repr(pinned).replace("'", '"') if options.in_toml else repr(pinned))
     if pinned == "chain":
-        return [pin for pin in chain.pins if pin is not None]
+        return [*chain.pinnable]
     if isinstance(pinned, str):
         one_of(options.name("pinned"), pinned, ("leaf", "chain"))
         numbers: Sequence[int] = (0,)

@@ -112,7 +112,13 @@ def test_two_processes_that_apply_lists_at_once_leave_the_newer_one(bank: Bank) 
     assert f"version 2 of the list gave {HOST} other pins" in bank.outcome()
 
 
-@pytest.mark.parametrize("damage", ["root = 7", "uri = 'x'"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("root = 7", "uri = 'x'", "uri = CAST(x'ff' AS TEXT)", "uri = CAST(x'6800ff' AS TEXT)", "attempts = 9e999"),
+        *("looked_at = 'x'", "next_look_at = 'x'", "next_look_at = x'ff'", "outcome = CAST(x'ff' AS TEXT)"),
+    ],
+)
 def test_a_damaged_row_of_one_list_keeps_no_other_from_being_read(bank: Bank, damage: str) -> None:
     bank.lock_out()
     bank.operator.sign({HOST: bank.new_pins})

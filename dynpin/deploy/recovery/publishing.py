@@ -1,8 +1,8 @@
-"""What clients read: published, held against what is published already, and taken over from there.
+"""Publish the files that clients read, compare them with those that are published, or copy those back.
 
-What clients see changes with one file, the timestamp. It is written after what it leads to, and a new root that needs
-it comes last. So a process may be killed at any moment: clients have the old list or the new one, and the same command
-goes on.
+One file, the timestamp, decides what clients see. It is written after the files that it leads to, and a new root that
+needs it comes last. So a process may be killed at any moment: clients have the old list or the new one, and the same
+command continues.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def publish(repository: Repository, target: Path) -> list[str]:
                 f"{target} has version {version} of the timestamp, and {repository.folder} {timestamp.signed.version}, "
                 f"which clients refuse. Do: dynpin recovery refresh {target} --in {repository.folder}"
             )
-        repository.remember_place(target)  # first, so that `status` knows of it where this is cut off
+        repository.remember_place(target)  # first, so that `status` knows the place if this process is killed
         changed = _in_order(repository.files, differing(repository, target))
         for name in changed:
             make_folder((target / name).parent)
