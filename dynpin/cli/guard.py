@@ -241,7 +241,7 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
         is_recorded = any(isinstance(event, Published) for event in history.events)
         unseen = () if is_recorded else (f"what was sent so far: {kept} has no header (dynpin rotate record)",)
         if not is_kept:
-            unseen = (f"what was sent since {file}, from which no history goes on yet (dynpin rotate record)",)
+            unseen = (f"what was sent since {file}, which no history continues yet (dynpin rotate record)",)
         return _Sent(history, inventory.hosts, built.header, unseen, is_recorded=is_recorded)
     if inventory.state is not None:
         before = "what was sent before the nodes shared their state: no history is kept (dynpin rotate record)"

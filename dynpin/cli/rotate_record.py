@@ -117,7 +117,7 @@ def record(
     else:
         say(f"recorded in {where}: {counted(count, 'event')} of {kept.host}")
         if earlier is not None:
-            say(f"It goes on from {history}. Commands read that file no more.")
+            say(f"It continues {history}. Commands no longer read that file.")
         elif begin is not None:
             say("It begins today. If other pins were sent before: dynpin rotate repair --anew takes that into account.")
     # A header may be recorded before its chain: the two cannot be compared yet.
@@ -139,7 +139,7 @@ def repair(
 
     Every event that can be read is saved, and the damaged file stays beside the new one. If events are missing, dynpin
     assumes that clients hold a header with only the deployed key, for as long as the longest max-age. If the nodes
-    share a state without a history, the events of the earlier file go on in it.
+    share a state without a history, it continues the earlier file.
 
     Example: dynpin rotate repair
     """
@@ -190,7 +190,7 @@ def repair(
     for line in saved.unread:
         say(f"  not read: {line}")
     if goes_on:
-        say(f"  It goes on from {history}. Commands read that file no more.")
+        say(f"  It continues {history}. Commands no longer read that file.")
     if saved.is_cut and (goes_on or aside is not None):
         say("  The file as a whole cannot be read: other events may be missing without a trace.")
     if assumed:
