@@ -11,7 +11,7 @@ from typing import Any
 
 from .files import PATIENCE, fork_under_way
 
-__all__ = ["ForkUnderWay", "OpenConnection", "never_close"]
+__all__ = ["ForkUnderWay", "OpenConnection", "never_close", "readable"]
 
 
 class ForkUnderWay(Exception):
@@ -53,7 +53,7 @@ class OpenConnection(sqlite3.Connection):
             self.pid = os.getpid()
             super().__init__(uri, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
             # A text that is damaged spoils its own row, which is then no sound one, and not the whole SELECT.
-            self.text_factory = _readable
+            self.text_factory = readable
         except BaseException:
             self.close()  # the error may be kept, and this object with it: it must not look open
             raise
@@ -67,7 +67,8 @@ class OpenConnection(sqlite3.Connection):
         self.is_open = False
 
 
-def _readable(text: bytes) -> str:
+def readable(text: bytes) -> str:
+    """A text of the file, which may be damaged: a ``text_factory`` that raises no error."""
     return text.decode(errors="replace")
 
 

@@ -10,6 +10,7 @@ hand or forgotten. It never changes static pins.
 from __future__ import annotations
 
 import json
+import logging
 import random
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from dynpin.counts import counted
 from dynpin.hosts import KnownPinnedHost
 from dynpin.noting import DEFAULT_MAX_MAX_AGE
 from dynpin.pin_list import PIN_LIST, PinList
@@ -41,6 +43,8 @@ __all__ = [
     "register",
     "trusted_files",
 ]
+
+logger = logging.getLogger("dynpin.clientstore")
 
 _HOUR, _DAY = 3_600.0, 86_400.0
 # The shortest time between two looks at a list. After a look without success it is repeated at growing intervals.
@@ -147,23 +151,29 @@ def next_look_at(select: Select, now: float) -> float | None:
 
 def claim(connection: sqlite3.Connection, now: float) -> Look | None:
     """Take the next list that is due. No other process takes it while the lease lasts."""
-    # The next refusal asks for a damaged one again.
-    connection.execute(f"DELETE FROM looks WHERE NOT {_IS_SOUND}")  # noqa: S608 - a constant
+    damaged = connection.execute(f"DELETE FROM looks WHERE NOT {_IS_SOUND}").rowcount  # noqa: S608 - a constant
     due = (
         # Lists without success come last, so that a slow server does not delay other lists for long.
         f"{_SELECT} AND (next_look_at <= ? OR next_look_at > ?)"
         " AND (leased_until IS NULL OR leased_until <= ? OR leased_until > ?) ORDER BY attempts, next_look_at LIMIT 1"
     )
-    while row := connection.execute(due, (now, now + _FAR, now, now + _FAR)).fetchone():
+    look: Look | None = None
+    while look is None and (row := connection.execute(due, (now, now + _FAR, now, now + _FAR)).fetchone()):
         look = _look(row)
-        if look is not None:
-            connection.execute(
-                "UPDATE looks SET leased_until = ? WHERE (root, uri) = (?, ?)",
-                (now + look.seconds + _TAKEN_OVER, look.recovery.root, look.recovery.uri),
-            )
-            return look
-        connection.execute("DELETE FROM looks WHERE (root, uri) = (?, ?)", row[:2])
-    return None
+        if look is None:
+            damaged += connection.execute("DELETE FROM looks WHERE (root, uri) = (?, ?)", row[:2]).rowcount
+    if damaged:
+        logger.error(
+            "dropped %s: damaged in the store's file. The next refusal asks for it again; a list that you follow needs "
+            "`dynpin hosts follow` again",
+            counted(damaged, "signed list"),
+        )
+    if look is not None:
+        connection.execute(
+            "UPDATE looks SET leased_until = ? WHERE (root, uri) = (?, ?)",
+            (now + look.seconds + _TAKEN_OVER, look.recovery.root, look.recovery.uri),
+        )
+    return look
 
 
 def trusted_files(select: Select, root: bytes) -> dict[str, bytes]:

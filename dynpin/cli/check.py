@@ -31,6 +31,7 @@ from dynpin.deploy.check import Checked, check_site
 from dynpin.deploy.lint import Circumstances
 from dynpin.deploy.lint.sarif import sarif
 from dynpin.deploy.reach import LIST_URI, LookOptions, site_reached
+from dynpin.deploy.rotation.sights import of_another_site
 from dynpin.errors import PolicyError
 from dynpin.hosts import is_ip_literal
 from dynpin.pins import Pin
@@ -174,9 +175,11 @@ def _list_at(place: str | None) -> str | None:
 
 def _recorded(file: Path | None, inventory: Path | None, holdings: Holdings | None) -> History | None:
     """The history from the option, or from the shared state of the nodes."""
-    if file is not None:
-        return read_history(file, inventory)
     site = None if holdings is None else holdings.inventory
+    if file is not None:
+        history = read_history(file, inventory)
+        other = None if site is None else of_another_site(history, file, site)
+        return history if other is None else fail(f"{other}, with --history and --inventory")
     if site is None or site.state is None:
         return None
     try:

@@ -35,15 +35,21 @@ from dynpin.deploy.install import CHAIN, InstallError, needs_reload
 from dynpin.deploy.install import install as install_pair
 from dynpin.deploy.install import reload as run_reload
 from dynpin.deploy.rotation import History, Published
+from dynpin.deploy.rotation.sights import of_another_site
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import Built, Inventory, certain_pins, covers, path_of, read_file, read_inventory
+from dynpin.middleware.policy import Built, Inventory, certain_pins, path_of, read_file, read_inventory
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
 __all__ = ["guard"]
 
 _FOLDER, _RELOAD = Path("/etc/ssl/pinned"), "systemctl reload nginx"
+_SHARED_KEY = (
+    "By its names it is another site's, but its key is this site's, so it is not skipped. If two sites share the key, "
+    "let only the renewals of this site call this hook (certbot renew --cert-name NAME --deploy-hook FILE), or "
+    "give the other site a key of its own"
+)
 
 
 def guard(
@@ -132,10 +138,9 @@ def guard(
         max_max_age=cap_of(cap),
     )
     verdict = _held_against_list(verdict, new, built, signed_list, at)
-    if elsewhere is not None:
-        lost = f"{elsewhere}, which the server would lose. Name the folder of the chain that it replaces"
-        reasons = (Reason("replaces-another-chain", lost), *verdict.reasons)
-        verdict = replace(verdict, reasons=reasons, ready_at=None)
+    if skip and new.is_of_another_site(sent.hosts, ()):
+        verdict = replace(verdict, advice=(_SHARED_KEY, *verdict.advice))
+    verdict = _replaces_no_other(verdict, elsewhere)
     ignored = () if site is None or install is None else _not_followed(site, install)
     verdict = replace(verdict, unseen=(*sent.unseen, *verdict.unseen), warnings=(*verdict.warnings, *ignored))
     done = _install(new, install, reload) if verdict.ok else _Done()
@@ -173,6 +178,15 @@ def _held_against_list(verdict: Verdict, new: Candidate, built: Built | None, pl
     listed = read_list(recovery, place, built.inventory, now)
     pins = certain_pins(new.chain, built.inventory.roots)
     return held_against_list(verdict, listed, built.inventory.hosts, built.header, pins)
+
+
+def _replaces_no_other(verdict: Verdict, elsewhere: str | None) -> Verdict:
+    """The verdict, with a fault if the chain belongs in another folder."""
+    if elsewhere is None:
+        return verdict
+    lost = f"{elsewhere}, which the server would lose. Name the folder of the chain that it replaces"
+    reasons = (Reason("replaces-another-chain", lost), *verdict.reasons)
+    return replace(verdict, reasons=reasons, ready_at=None)
 
 
 def _other_site(new: Candidate, hosts: Sequence[str], keys: Collection[Pin]) -> str | None:
@@ -230,18 +244,14 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
     earlier = None if is_kept or inventory.state is None else earlier_history(file, inventory)
     if is_kept or earlier is not None:
         history = read_history(file, inventory.path) if earlier is None else as_sent(earlier, inventory)
-        if not covers(inventory.hosts, history.host):
-            place = kept if is_kept else file
-            fail(
-                f"{place} is the history of {history.host}, and {inventory.path} is about "
-                f"{', '.join(inventory.hosts)}: name the history and the inventory of one site, with --history and "
-                "--inventory"
-            )
+        other = of_another_site(history, kept if is_kept else file, inventory)
+        if other is not None:
+            fail(f"{other}, with --history and --inventory")
         # A history without a header does not say what clients hold.
         is_recorded = any(isinstance(event, Published) for event in history.events)
         unseen = () if is_recorded else (f"what was sent so far: {kept} has no header (dynpin rotate record)",)
         if not is_kept:
-            unseen = (f"what was sent since {file}, from which no history goes on yet (dynpin rotate record)",)
+            unseen = (f"what was sent since {file}, which no history continues yet (dynpin rotate record)",)
         return _Sent(history, inventory.hosts, built.header, unseen, is_recorded=is_recorded)
     if inventory.state is not None:
         before = "what was sent before the nodes shared their state: no history is kept (dynpin rotate record)"

@@ -110,7 +110,8 @@ def init(
     for file in files:
         say(f"  {file}{'  (encrypted)' if file.name.endswith('.key.pem') else ''}")
     private = key_files(folder, "backup")["private"]
-    url = f"https://{seen.host}{'' if seen.port == 443 else f':{seen.port}'}/{'' if ca is None else f' --ca {ca}'}"
+    host = seen.host.replace("*", "NAME")  # a wildcard has no address
+    url = f"https://{host}{'' if seen.port == 443 else f':{seen.port}'}/{'' if ca is None else f' --ca {ca}'}"
     say(f"\n{_NEXT.format(private=private, inventory=files[0], url=url)}")
 
 

@@ -117,7 +117,7 @@ def record(
     else:
         say(f"recorded in {where}: {counted(count, 'event')} of {kept.host}")
         if earlier is not None:
-            say(f"It goes on from {history}. Commands read that file no more.")
+            say(f"It continues {history}. Commands no longer read that file.")
         elif begin is not None:
             say("It begins today. If other pins were sent before: dynpin rotate repair --anew takes that into account.")
     # A header may be recorded before its chain: the two cannot be compared yet.
@@ -139,7 +139,7 @@ def repair(
 
     Every event that can be read is saved, and the damaged file stays beside the new one. If events are missing, dynpin
     assumes that clients hold a header with only the deployed key, for as long as the longest max-age. If the nodes
-    share a state without a history, the events of the earlier file go on in it.
+    share a state without a history, it continues the earlier file.
 
     Example: dynpin rotate repair
     """
@@ -158,7 +158,9 @@ def repair(
         saved = salvage(read_file(history)) if goes_on else saved
         found.append(saved)
         if saved.is_complete and not anew and not goes_on:
-            return in_order(saved, saved.host or _begun(host, history).host, at)
+            return in_order(
+                saved, saved.host or _begun(host or (None if site is None else site.label), history).host, at
+            )
         served = _served(header, no_header, chain, inventory, at, site=site, beside=history)
         if served is None or served.chain is None or not served.has_header:
             fail("events are missing, so say what is served now: --inventory FILE, or --header VALUE and --chain FILE")
@@ -190,7 +192,7 @@ def repair(
     for line in saved.unread:
         say(f"  not read: {line}")
     if goes_on:
-        say(f"  It goes on from {history}. Commands read that file no more.")
+        say(f"  It continues {history}. Commands no longer read that file.")
     if saved.is_cut and (goes_on or aside is not None):
         say("  The file as a whole cannot be read: other events may be missing without a trace.")
     if assumed:
@@ -243,6 +245,8 @@ def _served(
 def _begun(host: str | None, history: Path) -> History:
     """A history without events; or end the command."""
     if host is None:
+        if history.exists():
+            fail(f"{history} names no host that can be read: name it with --host, or --inventory")
         fail(f"{history} does not exist yet: begin it with --host NAME --header VALUE --chain FILE")
     return History(canonical_host(host))
 

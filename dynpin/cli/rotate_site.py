@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,13 +14,15 @@ from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import DEFAULT_INVENTORY
 from dynpin.cli.printing import say
 from dynpin.cli.urls import https_url
-from dynpin.deploy.rotation import History, Missing, Sight, disagreements
+from dynpin.deploy.rotation import History, Missing, Sight, disagreements, unknown_steps
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.pins import Pin
+from dynpin.report import rfc3339
 
 if TYPE_CHECKING:
     from dynpin.deploy.rotation.shared import KeptHistory
     from dynpin.middleware.policy import Chain, Inventory, Key
+    from dynpin.middleware.policy.ramp import Ramp
 
 __all__ = [
     "as_sent",
@@ -122,14 +125,27 @@ def as_sent(history: History, site: Inventory | None) -> History:
     Raises:
         PolicyError: if that cannot be read.
     """
-    ramp = None if site is None else site.kept_ramp()
-    history = history if ramp is None else history.on_ramp(ramp.sent())
+    if site is not None and site.ramp is not None and (kept := site.kept_ramp()) is not None:
+        history = _on_ramp(history, site.ramp, kept.sent())
     if site is None or site.state is None:
         return history
     from dynpin.deploy.rotation.shared import held_by_nodes  # noqa: PLC0415 - for those who share a state
     from dynpin.middleware.policy.shared import SharedState  # noqa: PLC0415
 
     return replace(history, sent_by_nodes=held_by_nodes(SharedState(site.state).copy()))
+
+
+def _on_ramp(history: History, ramp: Ramp, sent: Sequence[tuple[float, int | None]]) -> History:
+    """The history with what the ramp has sent, and what it may have sent before its file begins."""
+    unknown = unknown_steps(history, ramp, sent, time.time())
+    if unknown:
+        until = f" before {rfc3339(sent[0][0])}" if sent else ""
+        say(
+            f"dynpin: it is unknown what the ramp sent{until} (was its state lost?). It counts as having moved up "
+            "without a stop",
+            err=True,
+        )
+    return history.on_ramp([*unknown, *sent])
 
 
 def earlier_history(path: Path, site: Inventory | None) -> History | None:
@@ -148,7 +164,7 @@ def earlier_history(path: Path, site: Inventory | None) -> History | None:
     from dynpin.middleware.policy.ramp import RampFile  # noqa: PLC0415 - only a ramp needs SQLite
 
     try:
-        return history.on_ramp(RampFile(site.ramp.state, site.ramp.token).sent())
+        return _on_ramp(history, site.ramp, RampFile(site.ramp.state, site.ramp.token).sent())
     except PolicyError as error:
         fail(f"what the ramp of this machine has sent is unknown: {error}; or move the file away, if it never was sent")
 

@@ -240,6 +240,20 @@ def test_an_inventory_that_has_more_pins_than_the_history_is_believed(shop: Shop
     assert codes(late) == ["clients-locked-out"]
 
 
+def test_a_ramp_whose_state_was_lost_is_not_called_unused(shop: Shop) -> None:
+    """The history has the report-only header of the first day, and the new state begins there again."""
+    report = 'report_uri = "https://reports.acme.example/r/token/enforce"\n[ramp]\n'
+    shop.inventory.write_text(shop.inventory.read_text() + report)
+    assert dynpin("rotate", "record").exit_code == 0
+    unknown = new_key()
+    renewed = shop.renewed(shop.authority.chain(unknown, Shop.HOST), unknown)
+    assert asked(renewed, code=0)["locked_out"] == []
+    history = shop.folder / "dynpin-history.json"
+    history.write_text(history.read_text().replace(f"{NOW:%Y-%m-%d}", f"{NOW - 60 * DAY:%Y-%m-%d}"))
+    assert codes(asked(renewed, code=1)) == ["clients-locked-out"]
+    assert "it is unknown what the ramp sent" in dynpin("guard", str(renewed)).stderr
+
+
 def test_without_a_history_a_key_that_was_never_deployed_does_not_pass(shop: Shop) -> None:
     # Perhaps it was put into dynpin.toml a minute ago.
     renewed = shop.renewed(shop.authority.chain(shop.backup, Shop.HOST), shop.backup)

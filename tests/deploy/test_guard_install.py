@@ -357,6 +357,7 @@ def test_a_certificate_of_a_key_of_this_site_that_lost_its_host_is_not_skipped(
     stopped = dynpin("guard", str(renewed), "--install", "tls", "--skip-other-sites")
     assert stopped.exit_code == 1, stopped.output
     assert "is for www2.acme.test, not for shop.acme.test" in stopped.stdout
+    assert "If two sites share the key" in stopped.stdout
 
 
 def test_two_hooks_at_the_same_time(shop: Shop) -> None:

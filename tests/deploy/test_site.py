@@ -159,6 +159,19 @@ def test_an_inventory_beside_the_history_goes_before_the_one_in_the_folder(
     assert repaired.exit_code == 0, repaired.output
 
 
+def test_a_history_whose_host_is_damaged_is_that_of_the_inventory(site: Site, tmp_path: Path) -> None:
+    dynpin("rotate", "record")
+    file = tmp_path / "dynpin-history.json"
+    file.write_text(file.read_text().replace(HOST, "not a host"))
+    assert "'not a host'" in dynpin("rotate", "status").stderr
+    (tmp_path / "dynpin.toml").rename(tmp_path / "away.toml")
+    unknown = dynpin("rotate", "repair")
+    assert (unknown.exit_code, "names no host that can be read" in unknown.stderr) == (2, True), unknown.output
+    (tmp_path / "away.toml").rename(tmp_path / "dynpin.toml")
+    assert dynpin("rotate", "repair").exit_code == 0
+    assert History.from_json(file.read_text()).host == HOST
+
+
 def test_a_new_key_says_which_line_pins_it(site: Site, tmp_path: Path) -> None:
     Path("passphrase").write_text("correct horse\n")
     made = dynpin("keys", "new", "--out", "tls", "--passphrase-file", "passphrase")

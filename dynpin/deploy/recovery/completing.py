@@ -112,8 +112,8 @@ def _refuse_unsigned(files: SignedFiles, root: Root, targets: Metadata[Targets] 
     if not is_signed(root, "targets", targets):
         raise Refused(
             f"version {targets.signed.version} of the list is signed by too few of the keys that version "
-            f"{root.version} of the root names: `dynpin recovery publish FOLDER` goes on where a command was cut off; "
-            "else `dynpin recovery sign dynpin.toml` makes a new list"
+            f"{root.version} of the root names. If a command was killed, `dynpin recovery publish FOLDER` continues "
+            "it; otherwise `dynpin recovery sign dynpin.toml` makes a new list"
         )
 
 
@@ -138,7 +138,7 @@ def _make_timestamp(repository: Repository, signers: Iterable[CryptoSigner], now
 def _signer_of(root: Root, role: str, signers: Sequence[CryptoSigner]) -> CryptoSigner:
     found = with_keys(signers, root.roles[role].keyids)
     if not found:
-        raise RecoveryError(f"the key of {role} is not here: name its file by --key, or put it into the folder keys")
+        raise RecoveryError(f"the key of {role} is not here: name its file with --key, or put it into the folder keys")
     return found[0]
 
 

@@ -316,7 +316,7 @@ class Repository:
                 root.sign(signer, append=True)
             pins = self.pins()
             _write_keys(self.folder, files)
-            if "targets" in roles and pins is not None:  # what the old keys alone have signed counts no more
+            if "targets" in roles and pins is not None:  # a list that only the old keys have signed no longer counts
                 both = [*made["targets"], *with_keys(signers, former["targets"].keyids)]
                 self._propose(pins.to_bytes(), now, both)
             self.waiting.keep_root(root)

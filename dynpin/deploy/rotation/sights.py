@@ -10,12 +10,23 @@ from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.middleware.policy import Inventory, covers
 from dynpin.pins import chain_pins
 
+from .history import History
 from .seen import Sight
 
 if TYPE_CHECKING:
     from ..nodes import NodeLook  # imports the network code
 
-__all__ = ["sight_of_inventory", "sight_of_node"]
+__all__ = ["of_another_site", "sight_of_inventory", "sight_of_node"]
+
+
+def of_another_site(history: History, place: object, inventory: Inventory) -> str | None:
+    """Why a history is not that of an inventory's site; None if it is. `place` is where the history is kept."""
+    if covers(inventory.hosts, history.host):
+        return None
+    return (
+        f"{place} is the history of {history.host}, and {inventory.path} is about {', '.join(inventory.hosts)}: name "
+        "the history and the inventory of one site"
+    )
 
 
 def sight_of_inventory(inventory: Inventory, place: str, host: str, now: float) -> Sight:
