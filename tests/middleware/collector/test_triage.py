@@ -41,6 +41,8 @@ FRESH = MIDDLE.issue("api.test", since=NOW - 2 * DAY)
 STRANGER = authority("Friendly Wi-Fi CA")
 ATTACK = STRANGER.issue("api.test", since=NOW - 2 * DAY)
 MANY_NAMES = STRANGER.issue("n.test", since=OLD, more=[*(f"n{number}.test" for number in range(30)), "api.test"])
+# As long as OpenSSL takes a chain.
+LONG = STRANGER.issue("api.test", since=OLD, more=[f"{number:0240}.test" for number in range(400)])
 # Few clients look at it, and cryptography cannot read it.
 TIMESTAMPS = x509.UnrecognizedExtension(ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS, b"damaged")
 DAMAGED = STRANGER.issue("api.test", since=OLD, extension=TIMESTAMPS)
@@ -96,6 +98,10 @@ CASES: dict[str, tuple[str, Callable[[], Diagnosis]]] = {
     "a root that nobody knows, for many other hosts first": (
         "unknown-ca",
         lambda: judged(reported([MANY_NAMES], [MANY_NAMES, STRANGER], PINS)),
+    ),
+    "a root that nobody knows, with a long certificate": (
+        "unknown-ca",
+        lambda: judged(reported([LONG], [LONG, STRANGER], PINS)),
     ),
     "a root that nobody knows, with an extension that is damaged": (
         "unknown-ca",
