@@ -293,7 +293,7 @@ class _NotingResponse(aiohttp.ClientResponse):
         if (
             self.url.scheme in ("https", "wss")
             and self.method != "CONNECT"
-            and is_for(host, self.request_info.headers.get("Host"))
+            and all(is_for(host, field) for field in self.request_info.headers.getall("Host", []))
         ):
             await note_response_async(
                 self.pin_store,
@@ -378,7 +378,8 @@ def _asked(req: aiohttp.ClientRequest) -> list[str]:
     """The names of the hosts that a request over TLS addresses; none for an http:// URL."""
     if not req.is_ssl():
         return []
-    return [req.host, host_of_field(req.headers.get("Host", "")), req.server_hostname or ""]
+    # The library sends each Host field that a middleware has added.
+    return [req.host, *map(host_of_field, req.headers.getall("Host", [])), req.server_hostname or ""]
 
 
 def _refuse(req: aiohttp.ClientRequest, violation: PinValidationError) -> NoReturn:

@@ -57,10 +57,12 @@ class Healing(Background):
 
     def resume(self) -> None:
         """Continue the work that an earlier process left, and look at the lists that are followed."""
+        if self.store.read_only:
+            return
         try:
             waits = next_look_at(self.store.database.select, self.store.clock()) is not None
-        except StoreError:  # each handshake reports this, and refuses
-            logger.exception("the signed lists cannot be looked up")
+        except StoreError as error:  # each handshake reports this, and refuses
+            logger.warning("the signed lists cannot be looked up: %s", error)
             return
         if waits:
             # On the store's thread, where no signal handler runs: a lock left locked would hang a handshake.

@@ -7,6 +7,7 @@ import re
 import ssl
 import urllib.request
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import urlsplit
 
@@ -92,6 +93,12 @@ class _Response(http.client.HTTPResponse):
             self.pin_bare_cr = lines.bare_cr
 
 
+@lru_cache(maxsize=32)
+def _final(made: type[http.client.HTTPResponse]) -> type[http.client.HTTPResponse]:
+    """The program's own class of responses, which also knows whether its fields can be trusted."""
+    return type(made.__name__, (_Response, made), {"__module__": made.__module__})
+
+
 class NotedConnection(http.client.HTTPConnection):
     """The additions to an https connection of http.client, or of a library that is built on it.
 
@@ -117,7 +124,7 @@ class NotedConnection(http.client.HTTPConnection):
     _pin_asked: frozenset[str] = frozenset()
     _pin_elsewhere = False
     _pin_forwarded = False
-    _pin_response: _Response | None = None
+    _pin_response: http.client.HTTPResponse | None = None
 
     def set_tunnel(
         self,
@@ -223,10 +230,15 @@ class NotedConnection(http.client.HTTPConnection):
         self,
         *args: Any,  # noqa: ANN401 - those of the class
         **options: Any,  # noqa: ANN401 - those of the class
-    ) -> _Response:
-        """Make the response."""
-        self._pin_response = _Response(*args, **options)
-        return self._pin_response
+    ) -> http.client.HTTPResponse:
+        """Make the response, of the program's own class if it has one."""
+        inherited: Any = super()
+        made: Any = inherited.response_class  # or a function
+        if isinstance(made, type) and issubclass(made, http.client.HTTPResponse):
+            made = _final(made)
+        response: http.client.HTTPResponse = made(*args, **options)
+        self._pin_response = response
+        return response
 
     def getresponse(self) -> http.client.HTTPResponse:
         """Like http.client's, and the response's pins are noted."""

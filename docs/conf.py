@@ -9,12 +9,12 @@ from pygments.lexers import BashLexer
 from sphinx.highlighting import lexers
 
 import dynpin
-from dynpin.deploy.lint.pages import write_pages
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
-from generated import write_generated  # noqa: E402 - it stands beside this file
+from fault_pages import write_pages  # noqa: E402 - they stand beside this file
+from generated import write_generated  # noqa: E402
 
 # A page for each fault that the linter knows, for each command, and for the collector's settings: from the code itself.
 write_pages(DOCS / "reference" / "faults")

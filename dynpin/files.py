@@ -12,9 +12,9 @@ __all__ = ["LONGEST_FILE", "no_writer", "open_at_once", "read_file"]
 LONGEST_FILE = 16 << 20
 
 
-def open_at_once(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+def open_at_once(path: str | os.PathLike[str]) -> int:
     """Open a file, and do not wait for the writer of a FIFO. If there is none, reading ends at once."""
-    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if hasattr(os, "O_NONBLOCK"):
         os.set_blocking(handle, True)
     return handle

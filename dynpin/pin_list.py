@@ -108,7 +108,7 @@ def _host(name: str) -> str:
         canonical = canonical_host(name)
     except InvalidHost as error:
         raise InvalidPinFile(f"the list has a host that is not valid: {error}") from None
-    if canonical != name or is_ip_literal(name):
+    if canonical != name or is_ip_literal(name) or "*" in name:
         raise InvalidPinFile(f"the list has {name[:300]!r}, which is not a canonical host name")
     return name
 

@@ -87,7 +87,7 @@ def test_the_halves_import_the_protocol_and_never_each_other(half: str) -> None:
 
 # What is imported by the one command that needs it: the rooms themselves hand out nothing that takes long to import.
 LAZY = {
-    *("dynpin.deploy.lint.holdings", "dynpin.deploy.lint.pages", "dynpin.deploy.lint.sarif"),
+    *("dynpin.deploy.lint.holdings", "dynpin.deploy.lint.sarif"),
     *("dynpin.deploy.rotation.file", "dynpin.deploy.rotation.gantt"),
     *("dynpin.deploy.rotation.repair", "dynpin.deploy.rotation.shared", "dynpin.deploy.rotation.sights"),
 }

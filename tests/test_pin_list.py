@@ -28,6 +28,7 @@ A, B = Pin(bytes(32)), Pin(b"\1" * 32)
         ('{"hosts": {}, "max_age": 2147483649}', "max_age of the list is not a whole number"),
         ('{"hosts": {}, "other": NaN}', "NaN is not a number of JSON"),
         ('{"hosts": {"A.test": {"pins": []}}}', "'A.test', which is not a canonical host name"),
+        ('{"hosts": {"*.a.test": {"pins": []}}}', "'*.a.test', which is not a canonical host name"),
         ('{"hosts": {"192.0.2.1": {"pins": []}}}', "'192.0.2.1', which is not a canonical host name"),
         ('{"hosts": {"a..test": {"pins": []}}}', "a host that is not valid: 'a..test'"),
         ('{"hosts": {"a.test": []}}', "the list's entry of 'a.test' is not a JSON object"),

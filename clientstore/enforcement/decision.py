@@ -330,6 +330,8 @@ class Enforcement:
             if self.reporter is not None and known.report_uri is not None:
                 soon = None if handshake.may_wait else getattr(self.reporter, "add_soon", None)
                 (soon or self.reporter.add)(report, known.report_uri)
+        except StoreError as error:  # a full disk, a file that cannot be written
+            logger.warning("the violation report about %s could not be kept: %s", validation.host, error)
         except Exception:  # as above
             logger.exception("the violation report about %s could not be kept", validation.host)
         return report
@@ -343,7 +345,7 @@ class Enforcement:
             return ReportedRecovery("off", noted.list_version)
         try:
             self.healer.ask(known, may_wait=may_wait)
-        except StoreError as error:  # a full disk, a file that cannot be written
+        except StoreError as error:  # as above
             logger.warning("the signed list of %s cannot be asked for: %s", known.host, error)
         except Exception:  # the connection is refused in any case
             logger.exception("the signed list of %s cannot be asked for", known.host)

@@ -236,10 +236,12 @@ class ReportQueue(Background):
 
     def resume(self) -> None:
         """Start to send what an earlier process left in the file, if there is anything and this queue is automatic."""
+        if not self.background or self.mode == "off" or self.store.read_only:
+            return
         try:
-            waiting = self.background and self.mode != "off" and self._next_attempt_at() is not None
-        except StoreError:  # each handshake reports this, and refuses
-            logger.exception("the queue of reports cannot be read")
+            waiting = self._next_attempt_at() is not None
+        except StoreError as error:  # each handshake reports this, and refuses
+            logger.warning("the queue of reports cannot be read: %s", error)
             return
         if waiting:
             self.start()

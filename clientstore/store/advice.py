@@ -121,10 +121,14 @@ def _of_sqlite(path: Path | None, error: Exception) -> str:
         )
     # SQLITE_IOERR_SHMSIZE, for one, is a kind of SQLITE_IOERR; an error of the module's own has no name.
     kind = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").partition("_")[0]
+    is_sealed = path is not None and os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK)
+    if kind == "READONLY" or (kind == "CANTOPEN" and is_sealed):
+        return (
+            "The file can be read but not written: check the permissions of the file and of its folder, and whether "
+            "the disk is mounted read-only."
+        )
     if kind == "CANTOPEN":
         return _of_the_system(_why_nothing_opens() or OSError(errno.EACCES, ""))
-    if kind == "READONLY":
-        return "The file can be read but not written: check the permissions of the file and of its folder."
     if kind == "FULL":
         return _of_the_system(OSError(errno.ENOSPC, ""))
     if kind == "IOERR":

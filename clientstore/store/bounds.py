@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING
 
 from dynpin.counts import counted
 from dynpin.hosts import canonical_host, superdomains
+from dynpin.report import FIRST_SECOND, LAST_SECOND
 
 from .numbers import MOST_HOSTS, whole_number
-from .table import reversed_name
+from .table import Select, reversed_name
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
 
-__all__ = ["Bounds", "Refusal", "bounds_of", "registrable_domain"]
+__all__ = ["Bounds", "Refusal", "bounds_of", "refusals", "registrable_domain"]
 
 _EVERYWHERE = ""
 _NOTED = "source = 'header' AND origin IS NULL"
@@ -164,6 +165,16 @@ def _keep(connection: sqlite3.Connection, refusal: Refusal) -> None:
         "DELETE FROM refusals WHERE scope NOT IN (SELECT scope FROM refusals ORDER BY refused_at DESC LIMIT ?)",
         (_MAX_REFUSALS,),
     )
+
+
+def refusals(select: Select) -> list[Refusal]:
+    """The refusals that were recorded, the newest first; without damaged rows."""
+    rows = select(
+        "SELECT scope, host, bound, refused_at FROM refusals WHERE typeof(scope) = 'text' AND typeof(host) = 'text'"
+        " AND typeof(bound) = 'integer' AND refused_at BETWEEN ? AND ? ORDER BY refused_at DESC",
+        (FIRST_SECOND, LAST_SECOND),
+    )
+    return [Refusal(*row) for row in rows]
 
 
 _suffixes: PublicSuffixList | None = None

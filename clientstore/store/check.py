@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import stat
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from dynpin.errors import InvalidHost, StoreError
 from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
 
 from .advice import DamagedRow, nothing_to_save, store_error
+from .connection import readable
 from .database import Database
 from .files import log_of
 from .last_seen import describe_jump, read_seen_at
@@ -26,6 +28,9 @@ from .table import COLUMNS, entry_of, put, rows_by_host
 __all__ = ["Repair", "check", "repair"]
 
 _MAX_FAULTS = 20
+# How often a repair looks behind a page that cannot be read. Each look takes some hundredths of a millisecond.
+_MAX_GAPS = 2_000
+_BETWEEN = f"SELECT {COLUMNS} FROM hosts WHERE host BETWEEN ? AND ? ORDER BY host"  # noqa: S608 - a constant
 # sqlite_... are SQLite's own: ANALYZE makes some.
 _PARTS = "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 _OTHER_TABLES = ("overrides", "refusals", "facts", "reports", "attempts", "looks", "asked", "trusted")
@@ -155,6 +160,7 @@ def _save(path: Path, fresh: Path, copy: Path) -> int:
         contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as damaged,
         contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as kept,
     ):
+        damaged.text_factory = readable  # else the SELECT ends at a text that is no UTF-8
         # Without this, SQLite does not read a file that is shorter than its first page says.
         with contextlib.suppress(sqlite3.DatabaseError):
             damaged.execute("PRAGMA writable_schema=ON")
@@ -169,16 +175,40 @@ def _save(path: Path, fresh: Path, copy: Path) -> int:
 
 
 def _reachable(damaged: sqlite3.Connection, path: Path) -> Iterator[KnownPinnedHost]:
-    # From the first host to the damage, and from the last one back to it.
-    for direction in ("ASC", "DESC"):
-        try:
-            for row in damaged.execute(f"SELECT {COLUMNS} FROM hosts ORDER BY host {direction}"):  # noqa: S608
-                if _fault(row) is None:
-                    yield entry_of(row)
-        except sqlite3.DatabaseError as error:
-            # A table that is not there may be lost to damage. One with other columns is of another version.
-            if str(error).startswith("no such column"):
-                raise OtherFile(str(store_error(path, error))) from None
+    """Each sound row that can be read, some of them twice.
+
+    A SELECT ends at a page that cannot be read. So the rows are read from the first one to the damage, and from the
+    last one back to it. If other rows may lie in between, the same is done on both sides of a name in the middle.
+    """
+    gaps = deque([("", "\x7f")])  # before the first name and after the last one
+    for _ in range(_MAX_GAPS):
+        if not gaps:
+            return
+        first, last = ends = list(gaps.popleft())
+        for at, (direction, farther) in enumerate((("ASC", max), ("DESC", min))):
+            try:
+                for row in damaged.execute(f"{_BETWEEN} {direction}", (first, last)):
+                    if _fault(row) is None:
+                        yield (entry := entry_of(row))
+                        ends[at] = farther(ends[at], entry.host)
+                break  # no damage
+            except sqlite3.DatabaseError as error:
+                # A table that is not there may be lost to damage. One with other columns is of another version.
+                if str(error).startswith("no such column"):
+                    raise OtherFile(str(store_error(path, error))) from None
+        else:
+            middle = _halfway(*ends)
+            gaps += [gap for gap in ((ends[0], middle), (middle, ends[1])) if gap[0] < gap[1]]
+
+
+def _halfway(low: str, high: str) -> str:
+    """A text of ASCII that is between two others, in SQLite's order."""
+    width = max(len(low), len(high)) + 1
+    total = 0
+    for pair in zip(low.ljust(width, "\0"), high.ljust(width, "\0"), strict=True):
+        total = total * 128 + sum(min(ord(char), 127) for char in pair)
+    middle = total // 2
+    return "".join(chr(middle >> 7 * place & 127) for place in reversed(range(width)))
 
 
 def _copy(damaged: sqlite3.Connection, target: sqlite3.Connection, table: str) -> None:

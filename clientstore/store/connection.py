@@ -11,7 +11,7 @@ from typing import Any
 
 from .files import PATIENCE, fork_under_way
 
-__all__ = ["ForkUnderWay", "OpenConnection", "never_close"]
+__all__ = ["ForkUnderWay", "OpenConnection", "never_close", "readable"]
 
 
 class ForkUnderWay(Exception):
@@ -52,6 +52,8 @@ class OpenConnection(sqlite3.Connection):
         try:
             self.pid = os.getpid()
             super().__init__(uri, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
+            # A text that is damaged spoils its own row, which is then no sound one, and not the whole SELECT.
+            self.text_factory = readable
         except BaseException:
             self.close()  # the error may be kept, and this object with it: it must not look open
             raise
@@ -63,6 +65,11 @@ class OpenConnection(sqlite3.Connection):
         with contextlib.suppress(sqlite3.ProgrammingError):
             super().close()
         self.is_open = False
+
+
+def readable(text: bytes) -> str:
+    """A text of the file, which may be damaged: a ``text_factory`` that raises no error."""
+    return text.decode(errors="replace")
 
 
 def never_close(connection: OpenConnection) -> None:

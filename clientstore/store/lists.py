@@ -10,6 +10,7 @@ hand or forgotten. It never changes static pins.
 from __future__ import annotations
 
 import json
+import logging
 import random
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,10 +18,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from dynpin.counts import counted
 from dynpin.hosts import KnownPinnedHost
 from dynpin.noting import DEFAULT_MAX_MAX_AGE
 from dynpin.pin_list import PIN_LIST, PinList
 from dynpin.recovery import NotedRecovery, Recovery
+from dynpin.report import FIRST_SECOND, LAST_SECOND
 
 from .static import preload_within
 from .table import COLUMNS, Select, entry_of, put, selecting
@@ -41,6 +44,8 @@ __all__ = [
     "trusted_files",
 ]
 
+logger = logging.getLogger("dynpin.clientstore")
+
 _HOUR, _DAY = 3_600.0, 86_400.0
 # The shortest time between two looks at a list. After a look without success it is repeated at growing intervals.
 _SOONEST = 30.0
@@ -52,7 +57,19 @@ _TAKEN_OVER = 5.0
 _FAR = 2 * _DAY
 # A file that TUF's client has verified before it was stored.
 _EXPIRING = ("timestamp.json", "snapshot.json", "targets.json")
-_SELECT = "SELECT root, uri, is_followed, attempts, looked_at, next_look_at, outcome FROM looks"
+# Whether a row has what each field of a Look needs. The file may be damaged, and one row must stop no other. A URI that
+# is not ASCII, or has a NUL behind which SQLite does not look, may be no text at all, and then no key finds the row.
+_IS_SOUND = (
+    "(typeof(root) = 'blob' AND typeof(uri) = 'text' AND uri NOT GLOB '*[^!-~]*'"
+    " AND length(uri) = length(CAST(uri AS BLOB)) AND typeof(is_followed) = 'integer' AND typeof(attempts) = 'integer'"
+    f" AND (looked_at IS NULL OR looked_at BETWEEN {FIRST_SECOND} AND {LAST_SECOND})"
+    f" AND (next_look_at IS NULL OR next_look_at BETWEEN {FIRST_SECOND} AND {LAST_SECOND})"
+    " AND typeof(outcome) IN ('text', 'null'))"
+)
+_SELECT = (
+    "SELECT root, uri, is_followed, attempts, looked_at, next_look_at, outcome FROM looks"  # noqa: S608 - a constant
+    f" WHERE {_IS_SOUND}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +142,8 @@ def register(connection: sqlite3.Connection, recovery: Recovery, name: str, data
 def next_look_at(select: Select, now: float) -> float | None:
     """When the next list is due, or None. A list in progress is due at the end of its lease."""
     ((at,),) = select(
-        "SELECT min(max(next_look_at, CASE WHEN leased_until < ? THEN leased_until ELSE 0 END)) FROM looks",
+        "SELECT min(max(next_look_at, CASE WHEN leased_until < ? THEN leased_until ELSE 0 END)) FROM looks"  # noqa: S608
+        f" WHERE {_IS_SOUND}",
         (now + _FAR,),
     )
     return None if at is None else float(at)
@@ -133,22 +151,29 @@ def next_look_at(select: Select, now: float) -> float | None:
 
 def claim(connection: sqlite3.Connection, now: float) -> Look | None:
     """Take the next list that is due. No other process takes it while the lease lasts."""
+    damaged = connection.execute(f"DELETE FROM looks WHERE NOT {_IS_SOUND}").rowcount  # noqa: S608 - a constant
     due = (
         # Lists without success come last, so that a slow server does not delay other lists for long.
-        f"{_SELECT} WHERE (next_look_at <= ? OR next_look_at > ?)"
+        f"{_SELECT} AND (next_look_at <= ? OR next_look_at > ?)"
         " AND (leased_until IS NULL OR leased_until <= ? OR leased_until > ?) ORDER BY attempts, next_look_at LIMIT 1"
     )
-    while row := connection.execute(due, (now, now + _FAR, now, now + _FAR)).fetchone():
+    look: Look | None = None
+    while look is None and (row := connection.execute(due, (now, now + _FAR, now, now + _FAR)).fetchone()):
         look = _look(row)
-        if look is not None:
-            connection.execute(
-                "UPDATE looks SET leased_until = ? WHERE (root, uri) = (?, ?)",
-                (now + look.seconds + _TAKEN_OVER, look.recovery.root, look.recovery.uri),
-            )
-            return look
-        # The next refusal asks for a damaged one again.
-        connection.execute("DELETE FROM looks WHERE (root, uri) = (?, ?)", row[:2])
-    return None
+        if look is None:
+            damaged += connection.execute("DELETE FROM looks WHERE (root, uri) = (?, ?)", row[:2]).rowcount
+    if damaged:
+        logger.error(
+            "dropped %s: damaged in the store's file. The next refusal asks for it again; a list that you follow needs "
+            "`dynpin hosts follow` again",
+            counted(damaged, "signed list"),
+        )
+    if look is not None:
+        connection.execute(
+            "UPDATE looks SET leased_until = ? WHERE (root, uri) = (?, ?)",
+            (now + look.seconds + _TAKEN_OVER, look.recovery.root, look.recovery.uri),
+        )
+    return look
 
 
 def trusted_files(select: Select, root: bytes) -> dict[str, bytes]:

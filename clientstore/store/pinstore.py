@@ -19,7 +19,7 @@ from dynpin.pins import Pin
 from dynpin.validation import Validation, validate
 
 from .advice import store_error
-from .bounds import Refusal, bounds_of
+from .bounds import Refusal, bounds_of, refusals
 from .database import Database
 from .last_seen import ClockJump, LastSeen
 from .lists import Look, looks
@@ -198,8 +198,7 @@ class PinStore:
 
     def refusals(self) -> list[Refusal]:
         """The limits because of which hosts were not noted, the newest first."""
-        rows = self.database.select("SELECT scope, host, bound, refused_at FROM refusals ORDER BY refused_at DESC")
-        return [Refusal(*row) for row in rows]
+        return refusals(self.database.select)
 
     def __len__(self) -> int:
         ((count,),) = self.database.select(f"SELECT count(*) FROM hosts WHERE {ALIVE}", (self.clock(),))  # noqa: S608
@@ -288,7 +287,7 @@ class PinStore:
         A static pin stays until it expires or is forgotten. Headers neither change nor remove it.
 
         Args:
-            host: the name to pin; not an IP address.
+            host: the name to pin; not an IP address, and not a wildcard.
             pins: the pins. Include a Backup Pin, so that a key change does not lock you out.
             certificates: SHA-256 digests of exact certificates; each counts like a pin. The next renewal breaks them,
                 so a warning is logged. A pin survives a renewal that keeps the key.
@@ -298,7 +297,7 @@ class PinStore:
             on_expiry: ``"release"`` the host when the pins have expired, as Android does; or ``"refuse"`` it.
 
         Raises:
-            ValueError: for an IP address, without a pin or a certificate, or for a time outside the years 1 to 9999.
+            ValueError: for an IP address or a wildcard, without a pin, or for a time outside the years 1 to 9999.
             InvalidHost: for a name that has no canonical form.
             StoreError: if the file cannot be written.
         """

@@ -49,13 +49,12 @@ def static_entry(
     """A static entry, checked; see :meth:`dynpin.clientstore.PinStore.pin`.
 
     Raises:
-        ValueError: for an IP address, without a pin or a certificate, or for a digest that is not one.
+        ValueError: for an IP address or a wildcard, without a pin or a certificate, or for a digest that is not one.
         InvalidHost: for a name that has no canonical form.
     """
     name = canonical_host(host)
     kept, exact = tuple(dict.fromkeys(pins)), tuple(dict.fromkeys(certificates))
-    if is_ip_literal(name):
-        raise ValueError(f"{name} is an IP address: only host names are pinned (RFC 7469 §2.3.3)")
+    _refuse_what_is_no_host(name)
     if not kept and not exact:
         raise ValueError(f"a static pin for {name} needs at least one pin")
     if not all(isinstance(digest, bytes) and len(digest) == 32 for digest in exact):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -78,6 +77,21 @@ def static_entry(
     return KnownPinnedHost(
         name, kept, include_subdomains, report_uri, noted_at, ends_at, "static", exact, on_expiry, origin
     )
+
+
+def _refuse_what_is_no_host(name: str) -> None:
+    """Refuse a name with which no connection is compared: its pins would never be enforced.
+
+    Raises:
+        ValueError: for an IP address or a wildcard.
+    """
+    if is_ip_literal(name):
+        raise ValueError(f"{name} is an IP address: only host names are pinned (RFC 7469 §2.3.3)")
+    if "*" in name:
+        raise ValueError(
+            f"{name} is the name of no host, so its pins would never be enforced: pin each host by its name, or a "
+            "domain together with its subdomains"
+        )
 
 
 def preload(database: Database | MemoryDatabase, entries: Iterable[KnownPinnedHost], origin: str) -> int:
@@ -189,12 +203,12 @@ def _checked(entry: KnownPinnedHost) -> KnownPinnedHost:
     Raises:
         ValueError: if not.
     """
+    _refuse_what_is_no_host(entry.host)
     times = [entry.noted_at] if entry.expires_at is None else [entry.noted_at, entry.expires_at]
     for moment in times:
         time_of(moment, f"a time of {entry.host}")
     sound = (  # do not rely on the declared types
         canonical_host(entry.host) == entry.host
-        and not is_ip_literal(entry.host)
         and type(entry.source) is str
         and entry.source in ("header", "static")
         and str(entry.on_expiry) in ("release", "refuse")

@@ -12,6 +12,7 @@ from typer.core import TyperArgument, TyperGroup
 from typer.main import get_group
 
 from dynpin._version import __version__
+from dynpin.cli.errors import messages
 
 if TYPE_CHECKING:
     # Typer 0.29 contains click; older versions use click itself.
@@ -104,6 +105,10 @@ class _Table(TyperGroup):
         called = command(name)
         make_readable(called, ctx)
         return name, called, rest
+
+    def invoke(self, ctx: Context) -> object:
+        with messages():
+            return super().invoke(ctx)
 
     def get_params(self, ctx: Context) -> list[Parameter]:
         parameters = super().get_params(ctx)

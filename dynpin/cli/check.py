@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.check_output import checked_as_json, has_finding, responses_as_json, show_checked
-from dynpin.cli.errors import fail, finding, lacking, reason_of
+from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.lint import FailOnOption, holdings_named
 from dynpin.cli.options import (
     DEFAULT_HISTORY,
@@ -30,8 +30,9 @@ from dynpin.cli.urls import HttpsURL, host_name, https_url, request_target
 from dynpin.deploy.check import Checked, check_site
 from dynpin.deploy.lint import Circumstances
 from dynpin.deploy.lint.sarif import sarif
-from dynpin.deploy.reach import LIST_URI, CannotReach, LookOptions, site_reached
-from dynpin.errors import DynpinError, PolicyError
+from dynpin.deploy.reach import LIST_URI, LookOptions, site_reached
+from dynpin.deploy.rotation.sights import of_another_site
+from dynpin.errors import PolicyError
 from dynpin.hosts import is_ip_literal
 from dynpin.pins import Pin
 
@@ -125,14 +126,11 @@ def check(
         fail("name --key or --inventory, not both")
     holdings = holdings_named(inventory, is_named_otherwise=bool(keys), now=at)
     target = _target(url, holdings)
-    known = Circumstances(held_keys=None if not keys else tuple(str(_pin_of(key)) for key in keys))
+    known = Circumstances(held_keys=None if not keys else tuple(str(Pin.from_file(key)) for key in keys))
     recorded = _recorded(history, inventory, holdings)
-    try:
-        site = site_reached(
-            target.host, target.port, target.target, None if holdings is None else holdings.inventory, options
-        )
-    except CannotReach as error:
-        fail(str(error))
+    site = site_reached(
+        target.host, target.port, target.target, None if holdings is None else holdings.inventory, options
+    )
     checked = check_site(
         site,
         holdings,
@@ -177,9 +175,11 @@ def _list_at(place: str | None) -> str | None:
 
 def _recorded(file: Path | None, inventory: Path | None, holdings: Holdings | None) -> History | None:
     """The history from the option, or from the shared state of the nodes."""
-    if file is not None:
-        return read_history(file, inventory)
     site = None if holdings is None else holdings.inventory
+    if file is not None:
+        history = read_history(file, inventory)
+        other = None if site is None else of_another_site(history, file, site)
+        return history if other is None else fail(f"{other}, with --history and --inventory")
     if site is None or site.state is None:
         return None
     try:
@@ -234,12 +234,3 @@ def _target(url: str | None, holdings: Holdings | None) -> HttpsURL:
             "without an inventory, run the command in a folder that has no dynpin.toml"
         )
     return target
-
-
-def _pin_of(path: Path) -> Pin:
-    try:
-        return Pin.from_file(path)
-    except OSError as error:
-        fail(reason_of(error, path))
-    except DynpinError as error:
-        fail(str(error))

@@ -24,7 +24,7 @@ from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import AcceptClockOption, JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.counts import counted
-from dynpin.errors import PolicyError, StoreError
+from dynpin.errors import StoreError
 
 if TYPE_CHECKING:
     from dynpin.middleware.collector import Alerts
@@ -115,12 +115,10 @@ def _serve(settings: Settings) -> None:
             listener.bind((host, settings.port))
             # If two start at once, both may bind (SO_REUSEADDR), but only one may listen. Early connections wait.
             listener.listen(2048)
-        except OSError as error:
-            fail(f"cannot listen on {host} port {settings.port}: {error.strerror}; name others with --host and --port")
-        try:
-            reports = _collector(settings, password)
-        except (ModuleNotFoundError, PolicyError, StoreError, ValueError) as error:
-            fail(str(error))
+        except (OSError, TypeError) as error:  # TypeError: no host can have this name
+            reason = getattr(error, "strerror", error)
+            fail(f"cannot listen on {host} port {settings.port}: {reason}; name others with --host and --port")
+        reports = _collector(settings, password)
         service = reports.service
         names: list[str] | None = None
         try:
@@ -231,10 +229,7 @@ def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOptio
     found = settings_of(context, config=config)
     told = found.settings
     printed_base(told, "")
-    try:
-        rows = {name: (_shown(found, name), source) for name, source in found.sources.items()}
-    except ValueError as error:
-        fail(str(error))
+    rows = {name: (_shown(found, name), source) for name, source in found.sources.items()}
     if as_json:
         print_json({name: {"value": value, "from": source} for name, (value, source) in rows.items()})
     else:
@@ -244,10 +239,8 @@ def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOptio
         for name, (value, source) in rows.items():
             table.add_row(name, _text(value), source)
         table_console().print(table)
-    try:
-        ServiceSettings(tokens=told.tokens, source_address=told.source_address, trusted_proxies=told.trusted_proxies)
-    except ValueError as error:
-        fail(str(error))
+    # Refuses values that the collector refuses.
+    ServiceSettings(tokens=told.tokens, source_address=told.source_address, trusted_proxies=told.trusted_proxies)
 
 
 def _text(value: object) -> str:
@@ -324,10 +317,7 @@ def migrate(
     from dynpin.middleware.collector.storage import migrate_storage, shown  # noqa: PLC0415
 
     address = settings_of(context, storage, config).settings.storage
-    try:
-        migrate_storage(address)
-    except (ModuleNotFoundError, ValueError) as error:
-        fail(str(error))
+    migrate_storage(address)
     if as_json:
         print_json({"storage": shown(address), "ready": True})
     else:

@@ -51,10 +51,7 @@ def add(
 
     if not name.strip() or not name.isprintable():
         fail("a token needs a name that people can read, such as ramp-shop")
-    try:
-        text, token = new_api_token(name, scope, time.time(), days)
-    except ValueError as error:
-        fail(str(error))
+    text, token = new_api_token(name, scope, time.time(), days)
     with open_storage(settings_of(context, storage, config).settings.storage) as kept:
         is_new = kept.add_api_token(token)
     if not is_new:

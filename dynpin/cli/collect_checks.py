@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -60,28 +59,16 @@ def tls_pair(certificate: Path | None, key: Path | None) -> None:
         if key is not None:
             fail(f"--tls-key {key} needs --tls-certificate")
         return
+    from dynpin.deploy.candidate import key_fault  # noqa: PLC0415 - only https needs it
+
     for file in filter(None, (certificate, key)):
         if file.exists() and not file.is_file():
             fail(f"{file} is not a file, and https needs it again when the collector starts: name a file in PEM")
-    asked: list[None] = []
-
-    def passphrase() -> bytes:
-        asked.append(None)
-        return b"none"
-
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, passphrase)
-    except OSError as error:  # ssl.SSLError is one
-        holder = key or certificate
-        if asked:
-            fail(
-                f"the TLS key {holder} has a passphrase, and nobody can type it when a service starts; make a "
-                f"key without one that only the collector can read:  openssl pkey -in {holder} -out NEW"
-            )
-        pair = f"{certificate} and {key}" if key is not None else f"only {certificate} (name its key with --tls-key)"
-        if not isinstance(error, ssl.SSLError):
-            fail(f"https cannot be served with {pair}: {reason_of(error)}")
-        fail(f"https cannot be served with {pair}: not a certificate and its key in PEM ({error.reason or error})")
+        read_file(file)  # OpenSSL's error would not name it
+    fault = key_fault(certificate, key or certificate)
+    if fault is not None:
+        alone = "" if key is not None else f" with only {certificate} (name its key with --tls-key)"
+        fail(f"https cannot be served{alone}: {fault.message}")
 
 
 def printed_base(settings: Settings, listening: str) -> str:

@@ -33,18 +33,15 @@ def move(
         from dynpin.middleware.collector.storage.sql import move as copy_all  # noqa: PLC0415
     except ModuleNotFoundError as error:
         lacking("the collector", error.name, "collector")
-    try:
-        addresses = [address_of(source), address_of(target)]
-        if isinstance(addresses[0], Path) and not addresses[0].exists():
-            fail(f"there is no file {source}: name the storage to copy")
-        with (
-            closing(open_storage(addresses[0])) as copied,
-            closing(open_storage(addresses[1])) as copy,
-            progress_bar() as show,
-        ):
-            counts = copy_all(copied, copy, show)
-    except (ModuleNotFoundError, ValueError) as error:
-        fail(str(error))
+    addresses = [address_of(source), address_of(target)]
+    if isinstance(addresses[0], Path) and not addresses[0].exists():
+        fail(f"there is no file {source}: name the storage to copy")
+    with (
+        closing(open_storage(addresses[0])) as copied,
+        closing(open_storage(addresses[1])) as copy,
+        progress_bar() as show,
+    ):
+        counts = copy_all(copied, copy, show)
     if as_json:
         print_json(counts)
         return

@@ -13,7 +13,6 @@ import typer
 from dynpin.cli.collect_settings import Sourced, described, read_settings
 from dynpin.cli.errors import fail
 from dynpin.cli.printing import say
-from dynpin.errors import PolicyError
 
 if TYPE_CHECKING:
     from dynpin.middleware.collector import Storage
@@ -28,13 +27,10 @@ StorageOption = Annotated[str | None, typer.Option("--storage", help=described("
 
 
 def settings_of(context: typer.Context, storage: str | None = None, config: Path | None = None) -> Sourced:
-    """The settings of a verb, from flags before and after it. A wrong flag ends the command."""
+    """The settings of a verb, from flags before and after it."""
     flags, file = context.find_root().obj if context.obj is None else context.obj
     after = {} if storage is None else {"storage": storage}
-    try:
-        return read_settings({**flags, **after}, config or file, os.environ)
-    except PolicyError as error:
-        fail(str(error))
+    return read_settings({**flags, **after}, config or file, os.environ)
 
 
 def _is_missing(address: str | Path) -> bool:
@@ -52,10 +48,7 @@ def open_storage(address: str | Path, *, must_exist: bool = False) -> Generator[
     is_new = _is_missing(address)
     if must_exist and is_new:
         fail(f"there is no file {address}; name the collector's with --storage")
-    try:
-        kept = open_storage(address)
-    except (ModuleNotFoundError, ValueError) as error:
-        fail(str(error))
+    kept = open_storage(address)
     if is_new:  # say so: in the wrong folder, no collector would read it
         say(f"dynpin: made a new storage: {Path(address).absolute()}. The collector must use this file.", err=True)
     try:

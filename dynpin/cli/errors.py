@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
@@ -12,7 +13,7 @@ import typer
 from dynpin.cli.printing import expect_json, lacks_json, print_json, say
 from dynpin.errors import DynpinError
 
-__all__ = ["FINDING", "FINE", "STOPPED", "USAGE", "fail", "finding", "lacking", "reason_of", "run"]
+__all__ = ["FINDING", "FINE", "STOPPED", "USAGE", "fail", "finding", "lacking", "messages", "reason_of", "run"]
 
 FINE, FINDING, USAGE = 0, 1, 2
 # Ctrl-C: 128 plus the number of the signal, as in shells.
@@ -78,8 +79,19 @@ def reason_of(error: Exception, of: object = None) -> str:
     return f"{'' if about is None else f'{about}: '}{error.strerror}{'' if todo is None else f'; {todo}'}"
 
 
+@contextmanager
+def messages() -> Generator[None]:
+    """Turn what a command raises into a message and exit code 2. So a command catches only what it can say better."""
+    try:
+        yield
+    except (DynpinError, OSError, ValueError, ModuleNotFoundError) as error:
+        fail(reason_of(error))
+    except RecursionError:
+        fail("the input is nested too deeply to be read")
+
+
 def run(app: Callable[[], object]) -> int:
-    """Call a Typer app, and turn remaining errors and Ctrl-C into a message and an exit code."""
+    """Call a Typer app. Its exit code, and a message after Ctrl-C."""
     try:
         app()
     except SystemExit as ended:
@@ -87,12 +99,6 @@ def run(app: Callable[[], object]) -> int:
         if ended.code == STOPPED:
             _say("stopped")
         return ended.code if isinstance(ended.code, int) else USAGE
-    except (DynpinError, OSError, ValueError) as error:
-        _say(reason_of(error))
-        return USAGE
-    except RecursionError:
-        _say("the input is nested too deeply to be read")
-        return USAGE
     except KeyboardInterrupt:
         _say("stopped")
         return STOPPED

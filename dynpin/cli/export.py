@@ -9,8 +9,16 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, lacking, reason_of
-from dynpin.cli.options import DEFAULT_INVENTORY, ExpiresOption, InventoryOption, NowOption, moment
+from dynpin.cli.errors import fail, lacking
+from dynpin.cli.options import (
+    DEFAULT_INVENTORY,
+    ExpiresOption,
+    InventoryOption,
+    NowOption,
+    ReloadOption,
+    ReportUriOption,
+    moment,
+)
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase_of_keys
 from dynpin.cli.printing import say
 from dynpin.cli.site import inventory_of
@@ -18,7 +26,6 @@ from dynpin.deploy.export import FORMATS, HEADER_FORMATS, export_header, export_
 from dynpin.deploy.keys import pin_of, read_private_key
 from dynpin.deploy.mobile import SIGNED_FORMATS, export_ssl_pinning, export_wultra
 from dynpin.durations import duration
-from dynpin.errors import DynpinError
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.middleware.policy import (
     LONGEST_MAX_AGE,
@@ -70,10 +77,7 @@ def export(
         bool | None,
         typer.Option("--include-subdomains/--no-subdomains", help="Cover the subdomains too.", show_default=False),
     ] = None,
-    report_uri: Annotated[
-        str | None,
-        typer.Option("--report-uri", metavar="URI", help="Where violations are reported.", show_default=False),
-    ] = None,
+    report_uri: ReportUriOption = None,
     mode: Annotated[
         Mode | None, typer.Option("--mode", help="What the header does. The default is enforce.", show_default=False)
     ] = None,
@@ -88,15 +92,7 @@ def export(
             show_default=False,
         ),
     ] = None,
-    reload: Annotated[
-        str | None,
-        typer.Option(
-            "--reload",
-            metavar="COMMAND",
-            help="With --watch: the command that makes the server read its files again.",
-            show_default=False,
-        ),
-    ] = None,
+    reload: ReloadOption = None,
     once: Annotated[bool, typer.Option("--once", help="With --watch: look once, as from cron.")] = False,
     signing_key: Annotated[
         Path | None,
@@ -136,24 +132,22 @@ def export(
     _check_signing(form, signing_key, passphrase_file)
     if keys and inventory is not None:
         fail("name keys or an inventory, not both")
+    described = _of_keys(keys, host) if keys else inventory_of(inventory)
+    if described is None:
+        fail("name the keys: the deployed chain first, then the backup keys; or an --inventory that does")
+    # Options come before the inventory.
+    described = replace(
+        described,
+        max_age=described.max_age if max_age is None else max_age,
+        include_subdomains=described.include_subdomains if include_subdomains is None else include_subdomains,
+        report_uri=described.report_uri if report_uri is None else report_uri,
+        mode=described.mode if mode is None else mode,
+        ramp=described.ramp if max_age is None else None,
+    )
     try:
-        described = _of_keys(keys, host) if keys else inventory_of(inventory)
-        if described is None:
-            fail("name the keys: the deployed chain first, then the backup keys; or an --inventory that does")
-        # Options come before the inventory.
-        described = replace(
-            described,
-            max_age=described.max_age if max_age is None else max_age,
-            include_subdomains=described.include_subdomains if include_subdomains is None else include_subdomains,
-            report_uri=described.report_uri if report_uri is None else report_uri,
-            mode=described.mode if mode is None else mode,
-            ramp=described.ramp if max_age is None else None,
-        )
         text = _text(form, described, host, expires, signing_key, passphrase_file, at)
     except ModuleNotFoundError as error:
         lacking(f"dynpin export {form}", error.name, "recovery")
-    except (DynpinError, ValueError, OSError) as error:
-        fail(reason_of(error))
     typer.echo(text, nl=False)
 
 
@@ -312,9 +306,8 @@ def _entry(described: Inventory, pins: tuple[Pin, ...], host: str, end: float | 
 def _pins(described: Inventory) -> tuple[Pin, ...]:
     if described.path is not None:
         return described.build().header.pins
-    leaves = [chain.pins[0] for chain in described.read_chains()]
-    found = [*leaves, *(key.pin for key in described.read_backups())]
-    return tuple(dict.fromkeys(pin for pin in found if pin is not None))
+    leaves = [pin for chain in described.read_chains() for pin in chain.pinnable[:1]]
+    return tuple(dict.fromkeys([*leaves, *(key.pin for key in described.read_backups())]))
 
 
 def _tell_lone(described: Inventory) -> None:

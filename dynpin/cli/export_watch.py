@@ -12,7 +12,6 @@ from types import FrameType
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.printing import say
 from dynpin.deploy.export_watch import IncludeFile, follow
-from dynpin.errors import PolicyError
 from dynpin.middleware.policy import Policy, read_inventory
 from dynpin.middleware.policy.ramp import Driver
 
@@ -22,7 +21,7 @@ __all__ = ["look_once", "watch_file"]
 def watch_file(inventory: Path, form: str, file: Path, command: str | None) -> None:
     """Follow an inventory until SIGTERM."""
     with _log_on_stderr():
-        policy = _policy(inventory)
+        policy = Policy.from_inventory(inventory)
         policy.watch()
         say(f"following {inventory}", err=True)
         ended: list[int] = []
@@ -40,16 +39,13 @@ def watch_file(inventory: Path, form: str, file: Path, command: str | None) -> N
 def look_once(inventory: Path, form: str, file: Path, command: str | None) -> None:
     """Update the file from the inventory; the exit code is 1 if there is no header, or if the reload failed."""
     with _log_on_stderr():
-        policy = _policy(inventory)
-        try:
-            site = read_inventory(inventory)
-            if site.remember is None and site.state is None:
-                fail(
-                    f"{inventory} has no line remember: without it, each look would pin whatever key is deployed then, "
-                    'and lock clients out. Add remember = "dynpin-sent.txt"'
-                )
-        except PolicyError as error:
-            fail(str(error))
+        policy = Policy.from_inventory(inventory)
+        site = read_inventory(inventory)
+        if site.remember is None and site.state is None:
+            fail(
+                f"{inventory} has no line remember: without it, each look would pin whatever key is deployed then, "
+                'and lock clients out. Add remember = "dynpin-sent.txt"'
+            )
         Driver().look_at(policy, "")
         policy.refresh()
         if site.state is not None:
@@ -61,13 +57,6 @@ def look_once(inventory: Path, form: str, file: Path, command: str | None) -> No
             finding(failure)
         if policy.header is None:
             finding(f"no header is sent, and {file} has none; the lines above say why")
-
-
-def _policy(inventory: Path) -> Policy:
-    try:
-        return Policy.from_inventory(inventory)
-    except PolicyError as error:
-        fail(str(error))
 
 
 def _complain(text: str) -> None:

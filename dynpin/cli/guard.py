@@ -19,11 +19,12 @@ from dynpin.cli.options import (
     InventoryOption,
     JsonOption,
     NowOption,
+    ReloadOption,
     cap_of,
     moment,
 )
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.rotate_site import as_sent, earlier_history, has_history, kept_at, read_history
+from dynpin.cli.rotate_site import as_sent, earlier_history, kept_at, read_history
 from dynpin.cli.signed_list import ListOption, read_list
 from dynpin.cli.site import inventory_of
 from dynpin.deploy.acme import deploy_hook
@@ -34,15 +35,21 @@ from dynpin.deploy.install import CHAIN, InstallError, needs_reload
 from dynpin.deploy.install import install as install_pair
 from dynpin.deploy.install import reload as run_reload
 from dynpin.deploy.rotation import History, Published
-from dynpin.errors import DynpinError, InvalidHeader, PolicyError
+from dynpin.deploy.rotation.sights import of_another_site
+from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import Built, Inventory, covers, path_of, read_file, read_inventory
+from dynpin.middleware.policy import Built, Inventory, certain_pins, path_of, read_file, read_inventory
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
 __all__ = ["guard"]
 
 _FOLDER, _RELOAD = Path("/etc/ssl/pinned"), "systemctl reload nginx"
+_SHARED_KEY = (
+    "By its names it is another site's, but its key is this site's, so it is not skipped. If two sites share the key, "
+    "let only the renewals of this site call this hook (certbot renew --cert-name NAME --deploy-hook FILE), or "
+    "give the other site a key of its own"
+)
 
 
 def guard(
@@ -75,15 +82,7 @@ def guard(
             show_default=False,
         ),
     ] = None,
-    reload: Annotated[
-        str | None,
-        typer.Option(
-            "--reload",
-            metavar="COMMAND",
-            help="With --install: the command that makes the server read its files again.",
-            show_default=False,
-        ),
-    ] = None,
+    reload: ReloadOption = None,
     skip: Annotated[
         bool, typer.Option("--skip-other-sites", help="For a certificate of other hosts, do nothing and exit with 0.")
     ] = False,
@@ -113,39 +112,35 @@ def guard(
     if install is None and (reload is not None or skip):
         fail("--reload and --skip-other-sites need --install")
     at = moment(now)
-    try:
-        site = inventory_of(inventory, is_named_otherwise=bool(header), beside=history)
-        new = Candidate.read(chain, key)
-        if install is not None and new.key is None:
-            fail(f"--install puts certificate and key together into {install}: name the key with --key FILE")
-        # Checked first: a certificate of another site has nothing to do with this site's faults.
-        others = _other_site(new, *_own(site, history, header)) if skip else None
-        if others is not None:
-            _say_skipped(others, as_json=as_json)
-            return
-        built = None if site is None else made_now(site, at)
-        elsewhere = None if built is None or install is None else belongs_elsewhere(new, built.chains, install / CHAIN)
-        if skip and elsewhere is not None:
-            _say_skipped(elsewhere, as_json=as_json)
-            return
-        sent = _sent_now(header, built, at) if header else _sent_until_now(built, history, chain)
-        verdict = examine(
-            new,
-            sent.history,
-            at,
-            hosts=sent.hosts,
-            built=built,
-            makes=sent.makes,
-            is_recorded=sent.is_recorded,
-            max_max_age=cap_of(cap),
-        )
-        verdict = _held_against_list(verdict, new, built, signed_list, at)
-        if elsewhere is not None:
-            lost = f"{elsewhere}, which the server would lose. Name the folder of the chain that it replaces"
-            reasons = (Reason("replaces-another-chain", lost), *verdict.reasons)
-            verdict = replace(verdict, reasons=reasons, ready_at=None)
-    except (DynpinError, OSError, ValueError) as error:
-        fail(reason_of(error))
+    site = inventory_of(inventory, is_named_otherwise=bool(header), beside=history)
+    new = Candidate.read(chain, key)
+    if install is not None and new.key is None:
+        fail(f"--install puts certificate and key together into {install}: name the key with --key FILE")
+    # Checked first: a certificate of another site has nothing to do with this site's faults.
+    others = _other_site(new, *_own(site, history, header)) if skip else None
+    if others is not None:
+        _say_skipped(others, as_json=as_json)
+        return
+    built = None if site is None else made_now(site, at)
+    elsewhere = None if built is None or install is None else belongs_elsewhere(new, built.chains, install / CHAIN)
+    if skip and elsewhere is not None:
+        _say_skipped(elsewhere, as_json=as_json)
+        return
+    sent = _sent_now(header, built, at) if header else _sent_until_now(built, history, chain)
+    verdict = examine(
+        new,
+        sent.history,
+        at,
+        hosts=sent.hosts,
+        built=built,
+        makes=sent.makes,
+        is_recorded=sent.is_recorded,
+        max_max_age=cap_of(cap),
+    )
+    verdict = _held_against_list(verdict, new, built, signed_list, at)
+    if skip and new.is_of_another_site(sent.hosts, ()):
+        verdict = replace(verdict, advice=(_SHARED_KEY, *verdict.advice))
+    verdict = _replaces_no_other(verdict, elsewhere)
     ignored = () if site is None or install is None else _not_followed(site, install)
     verdict = replace(verdict, unseen=(*sent.unseen, *verdict.unseen), warnings=(*verdict.warnings, *ignored))
     done = _install(new, install, reload) if verdict.ok else _Done()
@@ -181,8 +176,17 @@ def _held_against_list(verdict: Verdict, new: Candidate, built: Built | None, pl
         unseen = "whether the signed list accepts this chain: name the published folder, or uri, with --list"
         return replace(verdict, unseen=(*verdict.unseen, unseen))
     listed = read_list(recovery, place, built.inventory, now)
-    pins = [pin for pin in new.chain.pins if pin is not None]
+    pins = certain_pins(new.chain, built.inventory.roots)
     return held_against_list(verdict, listed, built.inventory.hosts, built.header, pins)
+
+
+def _replaces_no_other(verdict: Verdict, elsewhere: str | None) -> Verdict:
+    """The verdict, with a fault if the chain belongs in another folder."""
+    if elsewhere is None:
+        return verdict
+    lost = f"{elsewhere}, which the server would lose. Name the folder of the chain that it replaces"
+    reasons = (Reason("replaces-another-chain", lost), *verdict.reasons)
+    return replace(verdict, reasons=reasons, ready_at=None)
 
 
 def _other_site(new: Candidate, hosts: Sequence[str], keys: Collection[Pin]) -> str | None:
@@ -235,23 +239,19 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
         return _Sent(history, (history.host,), None, (alone,))
     inventory = built.inventory
     kept = kept_at(file, inventory)
-    is_kept = has_history(kept)
+    is_kept = kept.exists()
     # The file from before the nodes shared their state, if nobody has recorded that yet.
     earlier = None if is_kept or inventory.state is None else earlier_history(file, inventory)
     if is_kept or earlier is not None:
         history = read_history(file, inventory.path) if earlier is None else as_sent(earlier, inventory)
-        if not covers(inventory.hosts, history.host):
-            place = kept if is_kept else file
-            fail(
-                f"{place} is the history of {history.host}, and {inventory.path} is about "
-                f"{', '.join(inventory.hosts)}: name the history and the inventory of one site, with --history and "
-                "--inventory"
-            )
+        other = of_another_site(history, kept if is_kept else file, inventory)
+        if other is not None:
+            fail(f"{other}, with --history and --inventory")
         # A history without a header does not say what clients hold.
         is_recorded = any(isinstance(event, Published) for event in history.events)
         unseen = () if is_recorded else (f"what was sent so far: {kept} has no header (dynpin rotate record)",)
         if not is_kept:
-            unseen = (f"what was sent since {file}, from which no history goes on yet (dynpin rotate record)",)
+            unseen = (f"what was sent since {file}, which no history continues yet (dynpin rotate record)",)
         return _Sent(history, inventory.hosts, built.header, unseen, is_recorded=is_recorded)
     if inventory.state is not None:
         before = "what was sent before the nodes shared their state: no history is kept (dynpin rotate record)"
@@ -354,19 +354,16 @@ def _print_hook(
             f"there is neither {DEFAULT_INVENTORY} nor {history} here, so the hook could not tell what clients accept: "
             "name the site's dynpin.toml with --inventory"
         )
-    try:
-        # An ACME client runs it in a folder of its own.
-        script = deploy_hook(
-            client,
-            history=history.absolute(),
-            inventory=None if inventory is None else inventory.absolute(),
-            folder=folder.absolute(),
-            reload=reload,
-        )
-        for line in () if inventory is None else _not_followed(read_inventory(inventory), folder):
-            say(f"dynpin: {line}", err=True)
-    except (DynpinError, ValueError) as error:
-        fail(str(error))
+    # An ACME client runs it in a folder of its own.
+    script = deploy_hook(
+        client,
+        history=history.absolute(),
+        inventory=None if inventory is None else inventory.absolute(),
+        folder=folder.absolute(),
+        reload=reload,
+    )
+    for line in () if inventory is None else _not_followed(read_inventory(inventory), folder):
+        say(f"dynpin: {line}", err=True)
     typer.echo(script, nl=False)
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from dynpin.cli import hosts_recovery, pin_files
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.options import AcceptClockOption, ExpiresOption, JsonOption
+from dynpin.cli.options import AcceptClockOption, ExpiresOption, JsonOption, ReportUriOption
 from dynpin.cli.pin_files import OnExpiryOption, ends
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.stores import StoreOption, existing_store
@@ -23,7 +23,7 @@ from dynpin.clientstore.store import repair as repair_file
 from dynpin.clientstore.store.formats import certificate_digest, describe
 from dynpin.counts import counted
 from dynpin.durations import duration
-from dynpin.errors import StoreError, UnpinnableKey
+from dynpin.errors import StoreError
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
@@ -187,10 +187,7 @@ def pin(
         ),
     ] = None,
     include_subdomains: Annotated[bool, typer.Option("--include-subdomains", help="Cover the subdomains too.")] = False,
-    report_uri: Annotated[
-        str | None,
-        typer.Option("--report-uri", metavar="URI", help="Where violations are reported.", show_default=False),
-    ] = None,
+    report_uri: ReportUriOption = None,
     expires: ExpiresOption = None,
     on_expiry: OnExpiryOption = None,
     store: StoreOption = None,
@@ -200,11 +197,8 @@ def pin(
 
     Example: dynpin hosts pin www.example.com tls/fullchain.pem backup.pub.pem
     """
-    try:
-        pins = [_pin(key) for key in keys or ()]
-        exact = [certificate_digest(text) for text in certificates or ()]
-    except (UnpinnableKey, ValueError, OSError) as error:
-        fail(str(error))
+    pins = [_pin(key) for key in keys or ()]
+    exact = [certificate_digest(text) for text in certificates or ()]
     if not pins and not exact:
         fail(f"name a pin or a key file of {host}: dynpin hosts pin {host} FILE")
     with PinStore(store) as kept:

@@ -56,23 +56,24 @@ def recover(
     """
     if source is not None and not source.exists():
         fail(f"there is no {source}: check the path of --from")
-    from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - `dynpin hosts` starts without it
+    from dynpin.deploy.trust import trusting  # noqa: PLC0415 - the other verbs do without
 
     with existing_store(store) as pins:
         wanted = _with_root(pins, host)
         if not wanted:
             if as_json:
                 print_json([])
+            none = "no host has noted a" if host is None else f"{host} has noted no"
             finding(
-                f"{host or 'no host'} has noted no recovery root, so no list can change its pins in {pins.path}. Ask "
-                "its owner whether its new key is right, before you forget the pins"
+                f"{none} recovery root, so no list can change its pins in {pins.path}. Ask its owner whether its new "
+                "key is right, before you forget the pins"
             )
 
         pins.database.write(lambda connection: ask(connection, wanted, pins.clock()))
         done: list[dict[str, object]] = []
         problems: list[str] = []
         for look in [each for each in pins.looks() if each.recovery in wanted.values()]:
-            changed = look_at(pins.database, look, pins.clock, source=source, context=tls_context(ca))
+            changed = look_at(pins.database, look, pins.clock, source=source, context=trusting(ca))
             after = next(each for each in pins.looks() if each.recovery == look.recovery)
             text = f"{source or look.recovery.uri}: {after.outcome}"
             is_trusted = changed or "is no news" in str(after.outcome)
@@ -136,11 +137,11 @@ def follow(
         fail(f"there is no file {trusted}: check the path; the owner of the list has it")
     if source is not None and not source.exists():
         fail(f"there is no {source}: check the path of --from")
-    from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - see above
+    from dynpin.deploy.trust import trusting  # noqa: PLC0415 - see above
 
     with PinStore(store) as pins:
         try:
-            data, context = read_file(trusted), tls_context(ca)
+            data, context = read_file(trusted), trusting(ca)
             look = follow_list(pins.database, uri, data, pins.clock, context=context, source=source)
         except RecoveryError as error:
             fail(f"{trusted} cannot sign a list: {error}")

@@ -26,7 +26,7 @@ from dynpin.deploy.init import (
 )
 from dynpin.deploy.keys import KeyType, key_files, key_type, new_key
 from dynpin.deploy.reach import tls_context
-from dynpin.errors import DynpinError, PolicyError
+from dynpin.errors import PolicyError
 from dynpin.hosts import is_ip_literal
 from dynpin.middleware.policy import chain_faults, read_chain, read_key
 
@@ -85,27 +85,20 @@ def init(
         fail(f"{site} is the chain file itself: leave --keys out")
     saves_chain = not is_file and keys is None
     _refuse_what_is_there(folder, saves_chain=saves_chain)
-    try:
-        seen = _of_file(Path(site)) if is_file else _of_host(site, keys, ca, timeout)
-        _check(seen)
-        hosts = _hosts(seen)
-        _show(seen, hosts, err=as_json)
-        chosen = kind or kind_beside(seen.chain)
-        secret = passphrase(passphrase_file)
-        names, addresses = names_of(seen.chain)
-        key = new_key(chosen, [*dict.fromkeys((*hosts, *names)), *addresses], secret)
-        chain = None if saves_chain else _named(Path(site) if keys is None else keys, folder)
-        roots = None if ca is None else _named(ca, folder)
-    except NodesDiffer as error:
-        finding(str(error))
-    except (DynpinError, OSError, ValueError) as error:
-        fail(reason_of(error))
+    seen = _of_file(Path(site)) if is_file else _of_host(site, keys, ca, timeout)
+    _check(seen)
+    hosts = _hosts(seen)
+    _show(seen, hosts, err=as_json)
+    chosen = kind or kind_beside(seen.chain)
+    secret = passphrase(passphrase_file)
+    names, addresses = names_of(seen.chain)
+    key = new_key(chosen, [*dict.fromkeys((*hosts, *names)), *addresses], secret)
+    chain = None if saves_chain else _named(Path(site) if keys is None else keys, folder)
+    roots = None if ca is None else _named(ca, folder)
     try:
         built = begin_site(folder, seen, hosts, key, chain=chain, roots=roots)
     except PolicyError as error:
         finding(f"nothing was written: {error}")
-    except (OSError, ValueError) as error:
-        fail(reason_of(error))
     for warning in built.warnings:
         say(f"dynpin: {warning}", err=True)
     files = site_files(folder, saves_chain=saves_chain)
@@ -117,7 +110,8 @@ def init(
     for file in files:
         say(f"  {file}{'  (encrypted)' if file.name.endswith('.key.pem') else ''}")
     private = key_files(folder, "backup")["private"]
-    url = f"https://{seen.host}{'' if seen.port == 443 else f':{seen.port}'}/{'' if ca is None else f' --ca {ca}'}"
+    host = seen.host.replace("*", "NAME")  # a wildcard has no address
+    url = f"https://{host}{'' if seen.port == 443 else f':{seen.port}'}/{'' if ca is None else f' --ca {ca}'}"
     say(f"\n{_NEXT.format(private=private, inventory=files[0], url=url)}")
 
 
@@ -149,6 +143,8 @@ def _of_host(text: str, keys: Path | None, ca: Path | None, timeout: float) -> S
     say(f"looking at https://{url.host}:{url.port}/", err=True)
     try:
         seen = look_at_host(url.host, url.port, context, timeout=timeout)
+    except NodesDiffer as error:
+        finding(str(error))
     except OSError as error:
         fail(reason_of(error, f"{url.host} does not resolve"))
     if keys is not None:

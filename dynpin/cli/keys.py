@@ -9,14 +9,13 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, finding, reason_of
+from dynpin.cli.errors import fail, finding
 from dynpin.cli.options import DEFAULT_INVENTORY, InventoryOption, JsonOption
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.site import inventory_of
 from dynpin.deploy.inventory_text import backups_line
 from dynpin.deploy.keys import KeyType, key_type, missing_backups, new_key, write_key
-from dynpin.errors import DynpinError
 from dynpin.middleware.policy import (
     Chain,
     Key,
@@ -62,16 +61,13 @@ def new(
 
     Example: dynpin keys new www.example.com --out offline
     """
-    try:
-        described = inventory or DEFAULT_INVENTORY
-        site = read_inventory(described) if inventory or described.is_file() else None
-        hosts = hosts or (list(site.hosts) if site else None)
-        if not hosts:
-            fail("name the hosts that the key is for, or an --inventory that does")
-        key = new_key(kind, hosts, passphrase(passphrase_file))
-        files = write_key(key, folder, name or f"backup-{kind}")
-    except (DynpinError, OSError, ValueError) as error:
-        fail(reason_of(error))
+    described = inventory or DEFAULT_INVENTORY
+    site = read_inventory(described) if inventory or described.is_file() else None
+    hosts = hosts or (list(site.hosts) if site else None)
+    if not hosts:
+        fail("name the hosts that the key is for, or an --inventory that does")
+    key = new_key(kind, hosts, passphrase(passphrase_file))
+    files = write_key(key, folder, name or f"backup-{kind}")
     if as_json:
         print_json({"type": kind, "pin": str(key.pin), "files": {form: str(path) for form, path in files.items()}})
         return
@@ -108,15 +104,12 @@ def list_keys(
     """
     if deployed and inventory is not None:
         fail("name what is deployed, or give --inventory, not both")
-    try:
-        site = inventory_of(inventory, is_named_otherwise=bool(deployed))
-        chains = [read_chain(file, str(file)) for file in deployed or ()] if site is None else list(site.read_chains())
-        reserve = [read_key(file, str(file)) for file in backups or ()]
-        if site is not None:
-            reserve = [*site.read_backups(), *reserve]
-        reasons = [in_chain(key, chains, () if site is None else site.roots) for key in reserve]
-    except DynpinError as error:
-        fail(str(error))
+    site = inventory_of(inventory, is_named_otherwise=bool(deployed))
+    chains = [read_chain(file, str(file)) for file in deployed or ()] if site is None else list(site.read_chains())
+    reserve = [read_key(file, str(file)) for file in backups or ()]
+    if site is not None:
+        reserve = [*site.read_backups(), *reserve]
+    reasons = [in_chain(key, chains, () if site is None else site.roots) for key in reserve]
     if not chains:
         fail("name what is deployed: a certificate chain or a key, or an --inventory that does")
     rows = [_row(_leaf(chain), "deployed") for chain in chains]

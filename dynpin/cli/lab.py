@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import BrokenExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +13,10 @@ from rich.table import Table
 from dynpin.cli import lab_ca, lab_score, lab_site, proxy
 from dynpin.cli.consoles import text_console
 from dynpin.cli.errors import fail, finding, lacking
-from dynpin.cli.options import JsonOption, ProcessesOption
+from dynpin.cli.options import DarkOption, JsonOption, ProcessesOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.progress import counting_bar
-from dynpin.cli.written import check_place, save
+from dynpin.cli.written import check_page, picture_form, save
 from dynpin.counts import counted
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ __all__ = ["app"]
 app = typer.Typer(help="How pinning succeeds and fails, played on real sockets.", no_args_is_help=True)
 
 _WIDTH = 80
-_NOT_A_PAGE = "{}: the report is a page: give it a name that ends in .html; a browser prints it as .pdf"
+_FORMS: tuple[Format, ...] = ("svg", "pdf", "png")
 
 AgentOption = Annotated[
     list[str] | None,
@@ -74,13 +73,7 @@ def run(
         Path | None,
         typer.Option("--picture", help="Draw it into this .svg, .pdf or .png.", show_default=False),
     ] = None,
-    dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
-    width: Annotated[
-        int | None,
-        typer.Option(
-            "--width", help="Of the picture, in pixels. The default is 640.", min=340, max=2000, show_default=False
-        ),
-    ] = None,
+    dark: DarkOption = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="With --all: write the two pages of lab report.", show_default=False)
     ] = None,
@@ -96,8 +89,6 @@ def run(
     """
     if everything == (name is not None):
         fail("give the NAME of a scenario (dynpin lab list), or --all")
-    if html is not None and html.suffix.lower() not in (".html", ".htm"):
-        fail(_NOT_A_PAGE.format(html))
     if everything:
         if picture is not None:
             fail("--picture draws one scenario: give its NAME; the pictures of all are in the report (--html FILE)")
@@ -107,7 +98,7 @@ def run(
         fail("--html goes with --all")
     if picture is not None and len(agent or ()) > 1:
         fail("--picture draws the timeline of one --agent")
-    form = None if picture is None else _form(picture)
+    form = None if picture is None else picture_form(picture, _FORMS)
     scenario = _named(name or "")
     playings = _played([scenario], _agents(agent or ["dynpin"]), 1)
     if as_json:
@@ -118,7 +109,7 @@ def run(
         for playing in playings:
             show(text_console(_WIDTH), scenario, playing)
     if picture is not None and form is not None:
-        _draw(picture, form, scenario, playings[0], width, dark=dark)
+        _draw(picture, form, scenario, playings[0], dark=dark)
     _finish(playings)
 
 
@@ -139,8 +130,6 @@ def report(
 
     Example: dynpin lab report pinning.html
     """
-    if file.suffix.lower() not in (".html", ".htm"):
-        fail(_NOT_A_PAGE.format(file))
     chosen = {each.name: each for each in map(_named, scenario)} if scenario else _scenarios()
     _run_all(list(chosen.values()), agent, processes, file, as_json=as_json)
 
@@ -160,7 +149,7 @@ def _run_all(
     explorer = None if html is None else html.with_name(f"{html.stem}-explorer{html.suffix}")
     for page in (html, explorer):
         if page is not None:
-            check_place(page)
+            check_page(page)
     playings = _played(chosen, _agents(agent) if agent else None, processes)
     if as_json:
         print_json([playing.to_dict() for playing in playings])
@@ -185,11 +174,8 @@ def _played(chosen: list[Scenario], agents: list[str] | None, processes: int | N
     total = sum(agents is None or agent in agents for scenario in chosen for agent in scenario.agents)
     if not total:
         fail("; ".join(f"{scenario.name} is played with {', '.join(scenario.agents)}" for scenario in chosen))
-    try:
-        with counting_bar(total, "scenarios with agents") as advance:
-            return play_all(chosen, agents, processes=processes, progress=advance)
-    except BrokenExecutor:
-        fail("the system ended a process of the lab, usually for lack of memory: give --processes 1")
+    with counting_bar(total, "scenarios with agents") as advance:
+        return play_all(chosen, agents, processes=processes, progress=advance)
 
 
 def _finish(playings: list[Playing]) -> None:
@@ -198,13 +184,11 @@ def _finish(playings: list[Playing]) -> None:
         finding(f"something that was asserted does not hold: {', '.join(wrong)}")
 
 
-def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, width: int | None, *, dark: bool) -> None:
-    from dynpin.lab.picture import WIDTH  # noqa: PLC0415 - beside what is drawn
-
+def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, *, dark: bool) -> None:
     if playing.timeline is None:
         fail(f"{scenario.name} could not be played, so there is nothing to draw: {playing.missing}")
     try:
-        save(file, playing.picture(form, dark=dark, page=width or WIDTH))
+        save(file, playing.picture(form, dark=dark))
     except ModuleNotFoundError as missing:
         lacking(f"a {file.suffix}", missing.name, "lab,simulate")
 
@@ -238,14 +222,6 @@ def _agents(names: list[str]) -> list[str]:
         if name not in AGENTS:
             fail(f"there is no user agent {name!r}; there are {', '.join(AGENTS)}")
     return names
-
-
-def _form(picture: Path) -> Format:
-    check_place(picture)
-    forms: dict[str, Format] = {".svg": "svg", ".pdf": "pdf", ".png": "png"}
-    if picture.suffix.lower() not in forms:
-        fail(f"{picture}: pictures are .svg, .pdf or .png")
-    return forms[picture.suffix.lower()]
 
 
 def _as_json(scenario: Scenario) -> dict[str, object]:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.lab_site import practice_name
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
@@ -44,11 +43,8 @@ def ca(
         folder / "privkey.pem": (certificate.key.private_pem, 0o600),
     }
     told = ("what a client trusts", "its private key", f"the chain that {name} shows", "its private key")
-    try:
-        with new_files(files):
-            pass
-    except OSError as error:
-        fail(reason_of(error))
+    with new_files(files):
+        pass
     if as_json:
         names = ("ca", "ca_key", "chain", "key")
         print_json(dict(zip(names, map(str, files), strict=True)))

@@ -19,7 +19,7 @@ from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import JsonOption, ProcessesOption
 from dynpin.cli.printing import print_json, printable, say
 from dynpin.cli.progress import counting_bar
-from dynpin.cli.written import check_new_folder, check_place, save
+from dynpin.cli.written import check_new_folder, check_page, save
 
 if TYPE_CHECKING:
     from dynpin.lab.score import Description, Rule, Score
@@ -84,9 +84,7 @@ def score(
     description = _completed(described(agent or ""), refused or [], forget, faketime=faketime)
     chosen = _chosen(rule or [])
     if html is not None:
-        if html.suffix.lower() not in (".html", ".htm"):
-            fail(f"{html}: the result is a page: give it a name that ends in .html")
-        check_place(html)
+        check_page(html)
     with counting_bar(len(chosen), "rules") as advance, _ended_alike():
         result = play(agent or "", description, chosen, timeout=timeout, processes=processes, progress=advance)
     counts = result.counts

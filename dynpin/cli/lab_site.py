@@ -14,7 +14,6 @@ import typer
 from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.printing import say
 from dynpin.deploy.keys import new_files
-from dynpin.errors import InvalidHost
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host, is_ip_literal
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
@@ -64,8 +63,6 @@ def site(
                 say(f"trust     {roots}   the roots of both; removed when they stop (Ctrl-C)")
                 sys.stdout.flush()
                 threading.Event().wait()
-        except OSError as error:
-            fail(reason_of(error))
         except KeyboardInterrupt:
             pass
     say("stopped", err=True)
@@ -82,10 +79,7 @@ def _server(
 
 def practice_name(host: str) -> str:
     """The name of a practice site in its canonical form; the command ends if clients could not pin it."""
-    try:
-        name = canonical_host(host)
-    except InvalidHost as error:
-        fail(str(error))
+    name = canonical_host(host)
     if is_ip_literal(name):
         fail(f"{name} is an IP address, but clients pin only names (RFC 7469 §2.3.3): give a name, such as localhost")
     return name

@@ -28,7 +28,6 @@ from dynpin.deploy.lint import (
 )
 from dynpin.deploy.lint import lint as lint_header
 from dynpin.deploy.lint.sarif import sarif
-from dynpin.errors import DynpinError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
 if TYPE_CHECKING:
@@ -101,8 +100,6 @@ def lint(
         fail("--csv prints the figures of a scan: give its file with --scan")
     try:
         known = Circumstances() if context is None else Circumstances.from_json(_data(context))
-    except OSError as error:
-        fail(reason_of(error, context))
     except ValueError as error:
         fail(f"{context} has no circumstances: {error}")
     now = time.time()
@@ -116,12 +113,9 @@ def lint(
             fields.append(HeaderField(holdings.name, ENFORCE_NAME, None, about))
         if header is None and holdings.header is not None:
             header, name = str(holdings.header), holdings.header.name
-    try:
-        name = field_name(name)
-        if header is not None or not fields:
-            fields = [*_fields(header, name, known), *fields]
-    except ValueError as error:
-        fail(str(error))
+    name = field_name(name)
+    if header is not None or not fields:
+        fields = [*_fields(header, name, known), *fields]
     _end(fields, as_json=as_json, as_sarif=as_sarif, fail_on=fail_on)
 
 
@@ -146,8 +140,6 @@ def _end(fields: Sequence[HeaderField], *, as_json: bool, as_sarif: bool, fail_o
 def holdings_named(inventory: Path | None, *, is_named_otherwise: bool, now: float) -> Holdings | None:
     """The content of this inventory, or of the one in this folder; None if there is none, or if it is not needed.
 
-    A file that cannot be read ends the command.
-
     Args:
         inventory: the file of ``--inventory``.
         is_named_otherwise: whether the keys were given in another way.
@@ -158,10 +150,7 @@ def holdings_named(inventory: Path | None, *, is_named_otherwise: bool, now: flo
         return None
     from dynpin.deploy.lint.holdings import holdings_of  # noqa: PLC0415 - for those who have an inventory
 
-    try:
-        return holdings_of(site, now)
-    except DynpinError as error:
-        fail(str(error))
+    return holdings_of(site, now)
 
 
 def _with_chain(known: Circumstances, file: Path | None, holdings: Holdings | None, now: float) -> Circumstances:
@@ -171,17 +160,14 @@ def _with_chain(known: Circumstances, file: Path | None, holdings: Holdings | No
     from dynpin.deploy.lint.holdings import observed_in_chain  # noqa: PLC0415 - for those who have certificates
     from dynpin.middleware.policy import Chain, read_chain, validated_path  # noqa: PLC0415
 
-    try:
-        if file is not None:
-            chain = read_chain(file, "--chain")
-        else:
+    if file is not None:
+        chain = read_chain(file, "--chain")
+    else:
+        try:
             chain = Chain.of(map(ssl.PEM_cert_to_DER_cert, map(str.strip, known.certificates)), "certificates")
-        roots = () if holdings is None else holdings.inventory.roots
-        pins = tuple(str(pin) for pin in validated_path(chain, roots))
-    except DynpinError as error:
-        fail(str(error))
-    except ValueError as error:
-        fail(f"certificates: {error}")
+        except ValueError as error:
+            fail(f"certificates: {error}")
+    pins = tuple(map(str, validated_path(chain, () if holdings is None else holdings.inventory.roots)))
     hosts: tuple[str, ...] = () if known.host is None else (known.host,)
     if holdings is not None and not hosts:
         hosts = holdings.inventory.hosts
@@ -213,8 +199,6 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
     elif header.endswith(".har"):
         try:
             return fields_of_har(_data(Path(header)), known)
-        except OSError as error:
-            fail(reason_of(error, header))
         except ValueError as error:
             fail(f"{header}: {error}")
     elif header.startswith(("http://", "https://")):

@@ -32,7 +32,7 @@ _TITLES = {
 }
 _Lines = IO[bytes] | gzip.GzipFile
 _SHOWN_UNREADABLE = 5
-# How many times MAX_LINE of one line are passed over.
+# A line that is longer than so many times MAX_LINE ends the scan.
 _MOST_PARTS = 1024
 _LINES_A_STEP = 1000
 # The first bytes of a gzip file.
@@ -109,7 +109,7 @@ def _opened(file: str) -> Generator[tuple[_Lines, IO[bytes], int | None]]:
 
 
 def _lines(stream: _Lines) -> Iterator[bytes]:
-    """The lines, none held beyond the limit by more than a byte: of a longer one the rest is passed over.
+    """The lines. Of a line that is too long, only the beginning: one byte more than the limit.
 
     Raises:
         OSError: for a line that does not end, as of a device.

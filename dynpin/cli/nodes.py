@@ -11,7 +11,6 @@ from dynpin.cli.errors import fail, finding
 from dynpin.cli.options import InventoryOption, JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.site import fetched, inventory_of
-from dynpin.errors import DynpinError
 from dynpin.middleware.policy.shared import SharedState, SiteDocument
 from dynpin.report import rfc3339
 
@@ -60,10 +59,7 @@ def forget_command(
     state = _state(inventory)
     if name not in state.copy().nodes:
         fail(f"{state} has no node {name}; dynpin nodes list shows the nodes")
-    try:
-        state.change(lambda document, now: document.forget(name, now))
-    except DynpinError as error:
-        fail(str(error))
+    state.change(lambda document, now: document.forget(name, now))
     if as_json:
         print_json({"node": name, "forgotten": True})
     else:

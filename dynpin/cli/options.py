@@ -5,16 +5,12 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, reason_of
+from dynpin.cli.errors import fail
 from dynpin.cli.printing import expect_json
-from dynpin.files import read_file
-
-if TYPE_CHECKING:
-    import ssl
 
 __all__ = [
     "DEFAULT_HISTORY",
@@ -23,6 +19,7 @@ __all__ = [
     "AuditOption",
     "CaOption",
     "CapOption",
+    "DarkOption",
     "ExpiresOption",
     "HistoryOption",
     "InventoryOption",
@@ -30,10 +27,11 @@ __all__ = [
     "NowOption",
     "OptionalHistoryOption",
     "ProcessesOption",
+    "ReloadOption",
+    "ReportUriOption",
     "SarifOption",
     "TimeoutOption",
     "cap_of",
-    "context_of",
     "moment",
 ]
 
@@ -43,6 +41,19 @@ DEFAULT_HISTORY = Path("dynpin-history.json")
 _HISTORY = typer.Option("--history", help="The file of the rotation: what was served, and when.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=expect_json)]
+DarkOption = Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")]
+ReloadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reload",
+        metavar="COMMAND",
+        help="The command that makes the server read its files again, when they have changed.",
+        show_default=False,
+    ),
+]
+ReportUriOption = Annotated[
+    str | None, typer.Option("--report-uri", metavar="URI", help="Where violations are reported.", show_default=False)
+]
 SarifOption = Annotated[bool, typer.Option("--sarif", help="Print the findings as SARIF 2.1.0, for CI.")]
 CaOption = Annotated[
     Path | None, typer.Option("--ca", help="Trust these roots (PEM) and no others.", show_default=False)
@@ -101,20 +112,6 @@ NowOption = Annotated[
 
 
 _YEAR_9000 = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
-
-
-def context_of(ca: Path | None) -> ssl.SSLContext:
-    """A new context that trusts the roots of --ca, or those of the system. A bad file ends the command."""
-    import ssl  # noqa: PLC0415 - most commands open no connection
-
-    try:
-        # OpenSSL would wait for the writer of a pipe, and read it twice.
-        text = read_file(ca).decode("ascii") if ca is not None and ca.is_fifo() else None
-        return ssl.create_default_context(cafile=ca if text is None else None, cadata=text)
-    except (ssl.SSLError, UnicodeDecodeError):
-        fail(f"{ca} holds no roots that can be read: name a file of root certificates in PEM")
-    except OSError as error:
-        fail(reason_of(error, ca))
 
 
 def cap_of(days: int | None) -> int | None:

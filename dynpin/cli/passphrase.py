@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, reason_of
+from dynpin.cli.errors import fail
 from dynpin.cli.printing import say
 from dynpin.deploy.keys import LONGEST_PASSPHRASE, check_passphrase
 from dynpin.files import open_at_once
@@ -31,12 +31,10 @@ PassphraseFileOption = Annotated[
 def passphrase(file: Path | None) -> bytes:
     """The passphrase of the private half; wrong usage ends the command."""
     if file is None:
-        return _asked()
+        return _asked_twice()
+    text = _first_line(file)
     try:
-        text = _first_line(file)
         check_passphrase(text)
-    except OSError as error:
-        fail(reason_of(error))
     except ValueError as error:
         fail(f"{'stdin' if str(file) == '-' else file}: {error}")
     return text
@@ -44,17 +42,7 @@ def passphrase(file: Path | None) -> bytes:
 
 def passphrase_of_keys(file: Path | None) -> bytes:
     """The passphrase of existing keys, of any length; wrong usage ends the command."""
-    if file is not None:
-        try:
-            return _first_line(file)
-        except OSError as error:
-            fail(reason_of(error))
-    if not sys.stdin.isatty():
-        fail("there is no terminal to ask for the passphrase: name a file with --passphrase-file, or - for stdin")
-    try:
-        return getpass.getpass("Passphrase of the keys: ").encode("utf-8", "surrogateescape")
-    except EOFError:
-        fail("no passphrase was typed, and nothing was signed")
+    return _asked("Passphrase of the keys: ", "signed") if file is None else _first_line(file)
 
 
 def _first_line(file: Path) -> bytes:
@@ -71,20 +59,25 @@ def _first_line(file: Path) -> bytes:
     return text.rstrip(b"\r\n")
 
 
-def _asked() -> bytes:
-    # Without a terminal, getpass would warn, and then read a visible line.
-    if not sys.stdin.isatty():
-        fail("there is no terminal to ask for the passphrase: name a file with --passphrase-file, or - for stdin")
+def _asked_twice() -> bytes:
     while True:
+        text = _asked("Passphrase of the private half: ", "written")
         try:
-            text = getpass.getpass("Passphrase of the private half: ").encode("utf-8", "surrogateescape")
             check_passphrase(text)
-            again = getpass.getpass("The same again: ").encode("utf-8", "surrogateescape")
-        except EOFError:
-            fail("no passphrase was typed, and nothing was written")
         except ValueError as error:
             say(str(error), err=True)
             continue
-        if again == text:
+        if _asked("The same again: ", "written") == text:
             return text
         say("the two are not the same", err=True)
+
+
+def _asked(question: str, is_not: str) -> bytes:
+    """What a person types at the terminal, unseen; `is_not` says what is not done without it."""
+    # Without a terminal, getpass would warn, and then read a visible line.
+    if not sys.stdin.isatty():
+        fail("there is no terminal to ask for the passphrase: name a file with --passphrase-file, or - for stdin")
+    try:
+        return getpass.getpass(question).encode("utf-8", "surrogateescape")
+    except EOFError:
+        fail(f"no passphrase was typed, and nothing was {is_not}")

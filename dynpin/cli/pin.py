@@ -25,8 +25,8 @@ def pin(
 ) -> None:
     """Print the pin of each FILE: the base64 SHA-256 of its SubjectPublicKeyInfo, as browsers and curl write it.
 
-    If a file contains several things, its first certificate counts. Exit code 2 if a file cannot be pinned; the pins of
-    the others are still printed.
+    If a file contains several things, its first certificate counts. Exit code 2 if a file cannot be pinned; without
+    --json the pins of the others are still printed.
 
     Example: dynpin pin tls/fullchain.pem backup.pub.pem
     """
@@ -39,10 +39,10 @@ def pin(
             refused.append(str(error))
         except OSError as error:
             refused.append(reason_of(error, file))
-    if as_json:
-        print_json(pins)
-    else:
+    if not as_json:
         for entry in pins:
             say(entry["pin"] if len(files) == 1 else f"{entry['pin']}  {entry['file']}")
     if refused:
         fail("\n        ".join(refused))
+    if as_json:
+        print_json(pins)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 
+from dynpin.cli.errors import fail
 from dynpin.cli.printing import printable
 
 __all__ = ["Advance", "Show", "counting_bar", "progress_bar"]
@@ -43,7 +45,10 @@ def progress_bar(*, is_wanted: bool = True) -> Generator[Show, None, None]:
 
 @contextmanager
 def counting_bar(total: int, what: str) -> Generator[Advance, None, None]:
-    """A bar that counts to a known number; `what` names the counted things, in the plural."""
+    """A bar that counts to a known number; `what` names the counted things, in the plural.
+
+    The command ends if a process that does the work was ended.
+    """
     done = 0
     with progress_bar() as show:
 
@@ -53,4 +58,7 @@ def counting_bar(total: int, what: str) -> Generator[Advance, None, None]:
             show(f"{done:,} of {total:,} {what}", done, total)
 
         advance(0)
-        yield advance
+        try:
+            yield advance
+        except BrokenExecutor:
+            fail("the system ended a process of this command, usually for lack of memory: give --processes 1")

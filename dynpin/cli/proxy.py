@@ -12,11 +12,11 @@ import typer
 from platformdirs import user_data_path
 
 from dynpin.cli.errors import fail, lacking
-from dynpin.cli.options import context_of
 from dynpin.cli.printing import say
 from dynpin.cli.stores import StoreOption
 from dynpin.clientstore import PinStore
 from dynpin.counts import counted
+from dynpin.deploy.trust import trusting
 from dynpin.pins import Pin
 
 __all__ = ["proxy"]
@@ -83,7 +83,7 @@ def proxy(
 
     with PinStore(store) as pins, resolved_names(answers):
         # The context verifies an https report-uri. The file is read now, so that a bad one ends the command.
-        context = context_of(upstream_ca)
+        context = trusting(upstream_ca)
         addon = PinningAddon(pins, private_roots=private_roots, reporter=report, context=context)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(

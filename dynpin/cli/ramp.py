@@ -13,7 +13,6 @@ from dynpin.cli.options import DEFAULT_INVENTORY, InventoryOption, JsonOption, N
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.site import fetched
 from dynpin.durations import duration
-from dynpin.errors import PolicyError
 from dynpin.middleware.policy import Inventory, read_inventory
 from dynpin.middleware.policy.ramp import (
     KeptRamp,
@@ -161,10 +160,7 @@ def _ramp(inventory: Path | None) -> tuple[Inventory, Ramp, KeptRamp]:
     path = inventory or DEFAULT_INVENTORY
     if inventory is None and not path.is_file():
         fail(f"there is no {path} in this folder: name the site's with --inventory")
-    try:
-        site = read_inventory(path)
-    except PolicyError as error:
-        fail(str(error))
+    site = read_inventory(path)
     kept = site.kept_ramp(fetched(site))
     if site.ramp is None or kept is None:
         fail(f"{path} has no ramp: add a line [ramp]; the documentation lists its default steps")

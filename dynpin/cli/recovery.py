@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -19,8 +20,8 @@ from dynpin.cli.recovery_shared import (
     FolderOption,
     KeysOption,
     PublishedOption,
-    errors_end,
     inside,
+    refusal_ends,
     refuse_clock,
     signers_of,
 )
@@ -34,6 +35,8 @@ from dynpin.deploy.recovery import (
     listed_by_entries,
     listed_by_inventory,
 )
+from dynpin.errors import DynpinError
+from dynpin.files import read_file
 from dynpin.pin_list import PinList
 
 if TYPE_CHECKING:
@@ -80,7 +83,7 @@ def init(
 
     Example: dynpin recovery init --threshold 2 --of 3
     """
-    with errors_end():
+    with refusal_ends():
         made = create(folder, threshold=threshold, of=of, passphrase=passphrase(passphrase_file), now=moment(now))
         root = made.recovery("https://example.invalid/").root_text
     files = sorted(made.keys.iterdir())
@@ -141,7 +144,7 @@ def sign(
 
     Example: dynpin recovery sign dynpin.toml
     """
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
         place = published or repository.published_to
         if place is not None:
@@ -206,8 +209,13 @@ def _listed(source: Path, now: float) -> dict[str, ListedHost]:
     from dynpin.clientstore.store.formats import read_csv, read_json, read_jsonl  # noqa: PLC0415
 
     read = {".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv}[source.suffix]
-    with source.open(encoding="utf-8") as lines:
-        return listed_by_entries(read(lines, now=now))
+    try:
+        text = read_file(source).decode("utf-8")
+        return listed_by_entries(read(io.StringIO(text), now=now))
+    except UnicodeDecodeError:
+        fail(f"{source} is not UTF-8 text: save it as such")
+    except (DynpinError, ValueError) as error:
+        fail(f"{source}: {error}")
 
 
 @app.command("rotate-keys")
@@ -241,7 +249,7 @@ def rotate_keys(
     if unknown:
         fail(f"{unknown[0]} is not a role; there are {', '.join(ROLES)}")
     roles = parts or [*ROLES]
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
         place = published or repository.published_to
         if place is not None:

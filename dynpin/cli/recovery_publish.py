@@ -15,8 +15,8 @@ from dynpin.cli.recovery_shared import (
     DEFAULT_FOLDER,
     FolderOption,
     KeysOption,
-    errors_end,
     inside,
+    refusal_ends,
     refuse_clock,
     signers_of,
 )
@@ -33,6 +33,7 @@ from dynpin.deploy.recovery import (
     differing,
     expiries,
     open_to_others,
+    refuse_unpublished,
     strays,
 )
 from dynpin.report import rfc3339
@@ -63,7 +64,7 @@ def publish(
 
     Example: dynpin recovery publish /var/www/recovery
     """
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
         above = compare(repository, target)
         if repository.pending() or repository.files.faults():
@@ -94,8 +95,10 @@ def refresh(
 
     Example: dynpin recovery refresh /var/www/recovery
     """
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
+        if target is not None:
+            refuse_unpublished(repository, target)
         place = target or repository.published_to
         above = 0 if place is None else compare(repository, place)
         at = refuse_clock(repository, now, is_right=accept_clock)
@@ -109,6 +112,8 @@ def refresh(
         print_json({"timestamp_expires_at": until, "problems": problems})
     else:
         say(f"the timestamp is good until {until}")
+        if target is None:
+            say(f"\nNext: dynpin recovery publish {place or 'FOLDER'}{inside(folder)}")
     if target is not None:
         _say_closed(target)
     _end_with(problems)
@@ -121,7 +126,7 @@ def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER, as_j
 
     Example: dynpin recovery catch-up /var/www/recovery
     """
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
         taken = signed_lists.catch_up(repository, target)
         must_publish = bool(repository.pending() or repository.files.faults())
@@ -150,7 +155,7 @@ def status(
     Example: dynpin recovery status /var/www/recovery
     """
     at = moment(now)
-    with errors_end():
+    with refusal_ends():
         repository = Repository(folder)
         place = target or repository.published_to
         root, ends, pins = repository.root().signed, expiries(repository.signed(), at), repository.pins()
@@ -218,7 +223,7 @@ def _show(name: str, place: Path | None, ends: list[Expiry], root: Root) -> None
 
     say(f"recovery-root {name}")
     if place is not None:
-        say(f"published to  {place}{'' if place.is_dir() else ', which is not on this machine: it is not looked at'}")
+        say(f"published to  {place}{'' if place.is_dir() else ', which is not on this machine'}")
     table = Table(box=None, pad_edge=False)
     for column in ("role", "version", "keys", "expires"):
         table.add_column(column, overflow="fold")

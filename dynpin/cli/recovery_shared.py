@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, finding, lacking, reason_of
+from dynpin.cli.errors import finding, lacking
 from dynpin.cli.options import moment
 from dynpin.cli.passphrase import passphrase_of_keys
 from dynpin.cli.printing import say
-from dynpin.errors import DynpinError
 
 try:
     from dynpin.deploy.recovery import Refused, Repository, clock_fault, open_to_others, read_signers
@@ -28,8 +27,8 @@ __all__ = [
     "FolderOption",
     "KeysOption",
     "PublishedOption",
-    "errors_end",
     "inside",
+    "refusal_ends",
     "refuse_clock",
     "signers_of",
 ]
@@ -60,14 +59,12 @@ def inside(folder: Path) -> str:
 
 
 @contextmanager
-def errors_end() -> Generator[None]:
-    """End the command if the block fails: 1 if it refused to harm clients, 2 for any other error."""
+def refusal_ends() -> Generator[None]:
+    """End the command with a finding if the block refused to harm clients."""
     try:
         yield
     except Refused as error:
         finding(str(error))
-    except (DynpinError, OSError, ValueError) as error:
-        fail(reason_of(error))
 
 
 def signers_of(

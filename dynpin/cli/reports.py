@@ -12,11 +12,12 @@ from rich.table import Table
 
 from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.options import CaOption, JsonOption, context_of
+from dynpin.cli.options import CaOption, JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.stores import StoreOption, existing_store
 from dynpin.clientstore import Delivery, QueuedReport, ReportQueue
 from dynpin.counts import counted
+from dynpin.deploy.trust import trusting
 from dynpin.durations import duration
 from dynpin.report import rfc3339
 
@@ -66,7 +67,7 @@ def send(
 
     Example: dynpin reports send --ca company-ca.pem
     """
-    context = None if ca is None else context_of(ca)
+    context = None if ca is None else trusting(ca)
     with existing_store(store) as pins:
         deliveries = ReportQueue(pins, context=context, background=False).send(early=True)
     if as_json:
@@ -130,8 +131,16 @@ def _describe(report: QueuedReport) -> dict[str, object]:
         "next_attempt_at": None if report.next_attempt_at is None else rfc3339(report.next_attempt_at),
         "sent_at": None if report.sent_at is None else rfc3339(report.sent_at),
         "last_error": report.last_error,
-        "report": json.loads(report.body) if report.body else None,
+        "report": _members(report.body),
     }
+
+
+def _members(body: str) -> object:
+    """The report as JSON; None if it was sent or given up, or is damaged in the file."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 def _outcome(delivery: Delivery) -> dict[str, object]:

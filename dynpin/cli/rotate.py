@@ -34,7 +34,7 @@ from dynpin.cli.rotate_record import record, repair
 from dynpin.cli.rotate_site import (
     as_sent,
     change,
-    has_history,
+    differences,
     inventory_beside,
     kept_at,
     key_of,
@@ -50,13 +50,11 @@ from dynpin.deploy.rotation import (
     Missing,
     NotSeen,
     Planned,
-    disagreements,
     emergency,
     plan,
     status,
 )
 from dynpin.deploy.rotation import done as with_step_done
-from dynpin.errors import PolicyError
 from dynpin.pins import Pin
 
 if TYPE_CHECKING:
@@ -88,11 +86,11 @@ def status_command(
     at = moment(now)
     site = inventory_beside(inventory, history)
     where = kept_at(history, site)
-    if site is not None and not has_history(where):
+    if site is not None and not where.exists():
         finding(f"{where} does not exist, so nobody knows what clients hold: dynpin rotate record begins it")
     kept = read_history(history, inventory)
     stands = status(kept, at, max_max_age=cap_of(cap))
-    differs = _disagreements(kept, site, at)
+    differs = differences(kept, site, at)
     steps = [stands.step] if stands.step else []
     draw(picture, kept, at, steps, cap_of(cap))
     if as_json:
@@ -130,16 +128,13 @@ def plan_command(
     kept, at = read_history(history, inventory), moment(now)
     site = inventory_beside(inventory, history)
     target, backups = key_of(to).pin, _backups(backup or [], kept, to, site)
-    try:
-        steps = plan(kept, target, backups, at, max_max_age=cap_of(cap))
-        if start:
-            differs = _disagreements(kept, site, at)
-            if differs:
-                show_missing(differs)
-                finding("nothing is begun: a rotation starts from a history that is true")
-            kept = change(kept_at(history, site), lambda now_kept: now_kept.with_event(Planned(at, target, backups)))
-    except ValueError as error:
-        fail(str(error))
+    steps = plan(kept, target, backups, at, max_max_age=cap_of(cap))
+    if start:
+        differs = differences(kept, site, at)
+        if differs:
+            show_missing(differs)
+            finding("nothing is begun: a rotation starts from a history that is true")
+        kept = change(kept_at(history, site), lambda now_kept: now_kept.with_event(Planned(at, target, backups)))
     draw(picture, kept, at, steps, cap_of(cap))
     if as_json:
         print_json([step.to_dict() for step in steps])
@@ -199,10 +194,10 @@ def next_command(
         except NotSeen as error:
             refusal, missing = f"the step {error.step.name} is not done, and nothing is recorded", error.missing
         except ValueError as error:
-            refusal, missing = str(error), _disagreements(kept, site, at)
+            refusal, missing = str(error), differences(kept, site, at)
     else:
         at = moment(now)
-        missing = _disagreements(kept, site, at)
+        missing = differences(kept, site, at)
     stands = status(kept, at, max_max_age=cap_of(cap))
     if as_json:
         answer = status_as_json(kept, stands, () if done else missing)
@@ -255,11 +250,6 @@ def emergency_command(
     show_steps(steps, at)
 
 
-def _disagreements(history: History, site: Inventory | None, now: float) -> tuple[Missing, ...]:
-    seen = () if site is None else sights(site, history.host, now)
-    return tuple(each for place in seen for each in disagreements(history, place, now))
-
-
 def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | None) -> tuple[Pin, ...]:
     """The Backup Pins after a rotation: the given ones, or all pinned keys that are neither deployed nor planned."""
     from dynpin.middleware.policy import Chain, Key, in_chain, read_chain  # noqa: PLC0415 - here and in no completion
@@ -268,13 +258,10 @@ def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | 
     target = key.pin
     present = [Chain("the recorded chain", history.chain, None)] if history.chain else []
     roots: tuple[Path, ...] = ()
-    try:
-        if site is not None:
-            present, roots = [*present, *site.read_chains()], site.roots
-        future = [Chain(to, (target,), None) if to == str(target) else read_chain(Path(to), to)]
-        inside = None if target in {chain.pins[0] for chain in present} else in_chain(key, present, roots)
-    except PolicyError as error:
-        fail(str(error))
+    if site is not None:
+        present, roots = [*present, *site.read_chains()], site.roots
+    future = [Chain(to, (target,), None) if to == str(target) else read_chain(Path(to), to)]
+    inside = None if target in {chain.pins[0] for chain in present} else in_chain(key, present, roots)
     if inside is not None:
         fail(f"{to} is not a key to deploy: {inside}. Name the certificate, CSR or public key of the server's new key")
     if texts:

@@ -11,11 +11,10 @@ from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import DEFAULT_HISTORY, HistoryOption, InventoryOption, JsonOption, NowOption, moment
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_output import end_with, status_as_json
-from dynpin.cli.rotate_site import as_sent, change, earlier_history, has_history, inventory_beside, kept_at, sights
-from dynpin.cli.site import built_of
+from dynpin.cli.rotate_site import as_sent, change, differences, earlier_history, inventory_beside, kept_at
+from dynpin.cli.site import inventory_of
 from dynpin.counts import counted
-from dynpin.deploy.rotation import Deployed, Event, History, Published, disagreements, status
-from dynpin.errors import DynpinError, InvalidHost
+from dynpin.deploy.rotation import Deployed, Event, History, Published, status
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
@@ -44,6 +43,7 @@ class Served(NamedTuple):
         header: the header; None if none is sent, or if it is unknown.
         has_header: whether it is known.
         chain: the chain, or None if it is unknown.
+        pins: the pins that every client finds in the chain, leaf first.
         host: what the inventory calls the site.
         hosts: the names in the inventory.
         source: the inventory.
@@ -52,16 +52,10 @@ class Served(NamedTuple):
     header: PublicKeyPins | None
     has_header: bool
     chain: Chain | None
+    pins: tuple[Pin, ...]
     host: str | None = None
     hosts: tuple[str, ...] = ()
     source: str = ""
-
-    @property
-    def pins(self) -> tuple[Pin, ...]:
-        """The pins of the chain, leaf first."""
-        from dynpin.deploy.rotation.sights import pins_of  # noqa: PLC0415 - it imports the middleware
-
-        return () if self.chain is None else pins_of(self.chain)
 
     def events(self, at: float) -> list[Event]:
         """What to record at this time, in seconds since the epoch, UTC."""
@@ -88,7 +82,7 @@ def record(
     """
     at = moment(now)
     site = inventory_beside(inventory, history)
-    served = _served(header, no_header, chain, inventory, at)
+    served = _served(header, no_header, chain, inventory, at, site=site, beside=history)
     if served is None:
         fail(
             "there is nothing to record: go to the folder of dynpin.toml, name that file with --inventory, or give "
@@ -96,7 +90,7 @@ def record(
         )
     where = kept_at(history, site)
     earlier = begin = None
-    if not has_history(where):
+    if not where.exists():
         earlier = earlier_history(history, site)
         begin = earlier or _begun(host or served.host, history)
     before = 0
@@ -111,13 +105,9 @@ def record(
             kept = kept.with_event(event)
         return kept
 
-    try:
-        kept = change(where, edit, begin)
-    except (DynpinError, ValueError) as error:
-        fail(str(error))
+    kept = change(where, edit, begin)
     stands = status(kept, at)
-    seen = () if site is None else sights(site, kept.host, at)
-    differs = tuple(each for place in seen for each in disagreements(kept, place, at))
+    differs = differences(kept, site, at)
     count = len(kept.events)
     if as_json:
         recorded = {"history": str(where), "events": count, "recorded": count - before}
@@ -127,7 +117,7 @@ def record(
     else:
         say(f"recorded in {where}: {counted(count, 'event')} of {kept.host}")
         if earlier is not None:
-            say(f"It goes on from {history}. Commands read that file no more.")
+            say(f"It continues {history}. Commands no longer read that file.")
         elif begin is not None:
             say("It begins today. If other pins were sent before: dynpin rotate repair --anew takes that into account.")
     # A header may be recorded before its chain: the two cannot be compared yet.
@@ -149,7 +139,7 @@ def repair(
 
     Every event that can be read is saved, and the damaged file stays beside the new one. If events are missing, dynpin
     assumes that clients hold a header with only the deployed key, for as long as the longest max-age. If the nodes
-    share a state without a history, the events of the earlier file go on in it.
+    share a state without a history, it continues the earlier file.
 
     Example: dynpin rotate repair
     """
@@ -161,15 +151,17 @@ def repair(
     where = kept_at(history, site)
     is_shared = site is not None and site.state is not None
     # The file from before the nodes shared a history. What was sent since then is in no file.
-    goes_on = is_shared and history.exists() and not has_history(where)
+    goes_on = is_shared and history.exists() and not where.exists()
     found: list[Saved] = []
 
     def edit(saved: Saved) -> History:
         saved = salvage(read_file(history)) if goes_on else saved
         found.append(saved)
         if saved.is_complete and not anew and not goes_on:
-            return in_order(saved, saved.host or _begun(host, history).host, at)
-        served = _served(header, no_header, chain, inventory or (None if site is None else site.path), at)
+            return in_order(
+                saved, saved.host or _begun(host or (None if site is None else site.label), history).host, at
+            )
+        served = _served(header, no_header, chain, inventory, at, site=site, beside=history)
         if served is None or served.chain is None or not served.has_header:
             fail("events are missing, so say what is served now: --inventory FILE, or --header VALUE and --chain FILE")
         named = saved.host or _begun(host or served.host, history).host
@@ -181,8 +173,6 @@ def repair(
         kept, aside = where.repair(edit)
     except OSError as error:
         fail(reason_of(error, f"{where} cannot be repaired, and is as it was"))
-    except (DynpinError, ValueError) as error:
-        fail(str(error))
     saved = found[-1]
     assumed = [policy for policy in status(kept, at).held if policy.is_assumed]
     if as_json:
@@ -202,7 +192,7 @@ def repair(
     for line in saved.unread:
         say(f"  not read: {line}")
     if goes_on:
-        say(f"  It goes on from {history}. Commands read that file no more.")
+        say(f"  It continues {history}. Commands no longer read that file.")
     if saved.is_cut and (goes_on or aside is not None):
         say("  The file as a whole cannot be read: other events may be missing without a trace.")
     if assumed:
@@ -213,37 +203,52 @@ def repair(
 
 
 def _served(
-    header: str | None, no_header: bool, chain: Path | None, inventory: Path | None, now: float
+    header: str | None,
+    no_header: bool,
+    chain: Path | None,
+    inventory: Path | None,
+    now: float,
+    *,
+    site: Inventory | None,
+    beside: Path,
 ) -> Served | None:
-    """What is served, from the options or the inventory; None if neither says anything."""
-    from dynpin.middleware.policy import read_chain  # noqa: PLC0415 - here and in no completion
+    """What is served, from the options or the inventory; None if neither says anything.
+
+    Args:
+        header: the value of ``--header``.
+        no_header: ``--no-header``.
+        chain: the file of ``--chain``.
+        inventory: the file of ``--inventory``.
+        now: seconds since the epoch, UTC.
+        site: the inventory that was named, or is beside the history.
+        beside: the file of the history.
+    """
+    from dynpin.middleware.policy import certain_pins, read_chain  # noqa: PLC0415 - here and in no completion
 
     is_told = header is not None or chain is not None or no_header
     if is_told and inventory is not None:
         fail("give --inventory, or --header, --no-header and --chain")
     if not is_told:
-        built = built_of(inventory, is_named_otherwise=False, now=now)
-        if built is None:
+        found = inventory_of(inventory, beside=beside)
+        if found is None:
             return None
-        site, source = built.inventory, str(built.inventory.path)
+        built, source = found.build(now), str(found.path)
         if len(built.chains) != 1:
             fail(f"{source} names {len(built.chains)} chains: record each in a history of its own, with --chain")
-        return Served(built.header, True, built.chains[0], site.label, site.hosts, source)
-    try:
-        parsed = None if header is None else PublicKeyPins.parse(header)
-        return Served(parsed, header is not None or no_header, None if chain is None else read_chain(chain, "--chain"))
-    except DynpinError as error:
-        fail(str(error))
+        return Served(built.header, True, built.chains[0], built.shown[0], found.label, found.hosts, source)
+    parsed = None if header is None else PublicKeyPins.parse(header)
+    deployed = None if chain is None else read_chain(chain, "--chain")
+    pins = () if deployed is None else certain_pins(deployed, () if site is None else site.roots)
+    return Served(parsed, header is not None or no_header, deployed, pins)
 
 
 def _begun(host: str | None, history: Path) -> History:
     """A history without events; or end the command."""
     if host is None:
+        if history.exists():
+            fail(f"{history} names no host that can be read: name it with --host, or --inventory")
         fail(f"{history} does not exist yet: begin it with --host NAME --header VALUE --chain FILE")
-    try:
-        return History(canonical_host(host))
-    except InvalidHost as error:
-        fail(str(error))
+    return History(canonical_host(host))
 
 
 def _refuse_other_host(history: History, host: str | None, served: Served) -> None:

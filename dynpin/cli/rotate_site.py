@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,19 +14,21 @@ from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import DEFAULT_INVENTORY
 from dynpin.cli.printing import say
 from dynpin.cli.urls import https_url
-from dynpin.deploy.rotation import History, Sight
+from dynpin.deploy.rotation import History, Missing, Sight, disagreements, unknown_steps
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.pins import Pin
+from dynpin.report import rfc3339
 
 if TYPE_CHECKING:
     from dynpin.deploy.rotation.shared import KeptHistory
     from dynpin.middleware.policy import Chain, Inventory, Key
+    from dynpin.middleware.policy.ramp import Ramp
 
 __all__ = [
     "as_sent",
     "change",
+    "differences",
     "earlier_history",
-    "has_history",
     "inventory_beside",
     "kept_at",
     "key_of",
@@ -44,13 +47,6 @@ _WITHOUT_COLLECTOR = (
 
 def inventory_beside(inventory: Path | None, history: Path) -> Inventory | None:
     """The inventory that was named, or the one beside the history; None if there is none."""
-    try:
-        return _inventory_beside(inventory, history)
-    except PolicyError as error:
-        fail(str(error))
-
-
-def _inventory_beside(inventory: Path | None, history: Path) -> Inventory | None:
     if inventory is None:
         inventory = history.parent / DEFAULT_INVENTORY
         if not inventory.is_file():
@@ -58,15 +54,6 @@ def _inventory_beside(inventory: Path | None, history: Path) -> Inventory | None
     from dynpin.middleware.policy import read_inventory  # noqa: PLC0415 - where there is one
 
     return read_inventory(inventory)
-
-
-def sight(site: Inventory, host: str, now: float) -> Sight:
-    """What an inventory makes at `now`, for a comparison with the history of this host."""
-    from dynpin.deploy.rotation.sights import sight_of_inventory  # noqa: PLC0415 - it reads keys
-
-    file = site.path or DEFAULT_INVENTORY
-    place = os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)
-    return sight_of_inventory(site, place, host, now)
 
 
 def read_history(path: Path, inventory: Path | None = None, *, in_emergency: bool = False) -> History:
@@ -78,10 +65,10 @@ def read_history(path: Path, inventory: Path | None = None, *, in_emergency: boo
     from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
 
     try:
-        site = _inventory_beside(inventory, path)
+        site = inventory_beside(inventory, path)
     except PolicyError as error:
         if not in_emergency:
-            fail(str(error))
+            raise
         say(f"dynpin: what nodes and a ramp have sent does not count below: {error}", err=True)
         return _read(HistoryFile(path))
     history = _read(kept_at(path, site), in_emergency=in_emergency)
@@ -89,7 +76,7 @@ def read_history(path: Path, inventory: Path | None = None, *, in_emergency: boo
         return as_sent(history, site)
     except PolicyError as error:
         if not in_emergency:
-            fail(str(error))
+            raise
         say(f"dynpin: what a ramp has sent does not count below, since it cannot be read: {error}", err=True)
         return history
 
@@ -105,14 +92,6 @@ def kept_at(path: Path, site: Inventory | None) -> KeptHistory:
     return kept_history(path, site)
 
 
-def has_history(kept: KeptHistory) -> bool:
-    """Whether there is a history; the command ends if that is unknown."""
-    try:
-        return kept.exists()
-    except PolicyError as error:
-        fail(str(error))
-
-
 def _read(kept: KeptHistory, *, in_emergency: bool = False) -> History:
     try:
         return kept.read()
@@ -122,7 +101,7 @@ def _read(kept: KeptHistory, *, in_emergency: bool = False) -> History:
         fail(reason_of(error, kept))
     except DynpinError as error:
         if not in_emergency:
-            fail(str(error))
+            raise
         history = _copied(kept)
         if history is None:
             fail(f"{error}{_WITHOUT_COLLECTOR if isinstance(error, PolicyError) else ''}")
@@ -146,14 +125,27 @@ def as_sent(history: History, site: Inventory | None) -> History:
     Raises:
         PolicyError: if that cannot be read.
     """
-    ramp = None if site is None else site.kept_ramp()
-    history = history if ramp is None else history.on_ramp(ramp.sent())
+    if site is not None and site.ramp is not None and (kept := site.kept_ramp()) is not None:
+        history = _on_ramp(history, site.ramp, kept.sent())
     if site is None or site.state is None:
         return history
     from dynpin.deploy.rotation.shared import held_by_nodes  # noqa: PLC0415 - for those who share a state
     from dynpin.middleware.policy.shared import SharedState  # noqa: PLC0415
 
     return replace(history, sent_by_nodes=held_by_nodes(SharedState(site.state).copy()))
+
+
+def _on_ramp(history: History, ramp: Ramp, sent: Sequence[tuple[float, int | None]]) -> History:
+    """The history with what the ramp has sent, and what it may have sent before its file begins."""
+    unknown = unknown_steps(history, ramp, sent, time.time())
+    if unknown:
+        until = f" before {rfc3339(sent[0][0])}" if sent else ""
+        say(
+            f"dynpin: it is unknown what the ramp sent{until} (was its state lost?). It counts as having moved up "
+            "without a stop",
+            err=True,
+        )
+    return history.on_ramp([*unknown, *sent])
 
 
 def earlier_history(path: Path, site: Inventory | None) -> History | None:
@@ -172,7 +164,7 @@ def earlier_history(path: Path, site: Inventory | None) -> History | None:
     from dynpin.middleware.policy.ramp import RampFile  # noqa: PLC0415 - only a ramp needs SQLite
 
     try:
-        return history.on_ramp(RampFile(site.ramp.state, site.ramp.token).sent())
+        return _on_ramp(history, site.ramp, RampFile(site.ramp.state, site.ramp.token).sent())
     except PolicyError as error:
         fail(f"what the ramp of this machine has sent is unknown: {error}; or move the file away, if it never was sent")
 
@@ -201,13 +193,23 @@ def _absent(kept: KeptHistory) -> str:
 
 def sights(site: Inventory, host: str, now: float) -> list[Sight]:
     """What an inventory makes, and what each node with the same shared state reports to send and show."""
-    found = [sight(site, host, now)]
+    from dynpin.deploy.rotation.sights import sight_of_inventory  # noqa: PLC0415 - it reads keys
+
+    file = site.path or DEFAULT_INVENTORY
+    place = os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)
+    found = [sight_of_inventory(site, place, host, now)]
     if site.state is None:
         return found
     from dynpin.deploy.rotation.shared import sights_of_nodes  # noqa: PLC0415 - for those who share a state
     from dynpin.middleware.policy.shared import SharedState  # noqa: PLC0415
 
     return [*found, *sights_of_nodes(SharedState(site.state).copy())]
+
+
+def differences(history: History, site: Inventory | None, now: float) -> tuple[Missing, ...]:
+    """How a history differs from the inventory, and from what the nodes report; nothing without an inventory."""
+    seen = () if site is None else sights(site, history.host, now)
+    return tuple(each for place in seen for each in disagreements(history, place, now))
 
 
 def nodes_seen(site: Inventory | None, url: str | None, host: str, ca: Path | None) -> list[Sight]:
@@ -218,14 +220,12 @@ def nodes_seen(site: Inventory | None, url: str | None, host: str, ca: Path | No
         fail(f"{asked} is not the host of this history, which is {host}: name the history of that site with --history")
     from dynpin.deploy.nodes import look_at_node, nodes_of  # noqa: PLC0415 - the network, for --verify
     from dynpin.deploy.parallel import all_of  # noqa: PLC0415
-    from dynpin.deploy.reach import CannotReach, tls_context  # noqa: PLC0415
+    from dynpin.deploy.reach import tls_context  # noqa: PLC0415
     from dynpin.deploy.rotation.sights import sight_of_node  # noqa: PLC0415
 
+    context = tls_context(ca, site)
     try:
-        context = tls_context(ca, site)
         nodes = nodes_of(site, host, port)
-    except CannotReach as error:
-        fail(str(error))
     except OSError as error:
         return [Sight(host, None, (), is_live=True, failure=f"it has no address ({error.strerror or error})")]
     for node in nodes:
@@ -243,11 +243,10 @@ def key_of(text: str) -> Key:
     except ValueError:
         pass
     try:
-        return replace(read_key(read_file(Path(text)), text), path=Path(text))
-    except PolicyError as error:
-        fail(str(error))
+        data = read_file(Path(text))
     except (OSError, ValueError) as error:
         fail(f"{text} is neither a pin nor a file: {reason_of(error)}")
+    return replace(read_key(data, text), path=Path(text))
 
 
 def refuse_inside(backups: Sequence[Key], chains: Sequence[Chain], roots: Sequence[Path]) -> None:

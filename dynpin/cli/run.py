@@ -123,7 +123,7 @@ def _options(name: str, arguments: list[str]) -> list[str]:
             continue
         for index, letter in enumerate(argument):
             if letter in _DEAF:
-                fail(f"{name} -{letter} {_DEAF[letter]}, by which pins are enforced; leave it out. {_INSTEAD}")
+                fail(f"{name} -{letter} {_DEAF[letter]}, through which pins are enforced; leave it out. {_INSTEAD}")
             if letter in _PROGRAM:
                 return options if index == 1 else [*options, argument[:index]]
             if letter in _VALUE:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.errors import fail, lacking
-from dynpin.deploy.reach import LIST_URI, CannotReach, tls_context
+from dynpin.deploy.reach import LIST_URI, tls_context
 from dynpin.deploy.rotation import History, ListSight, status
 
 if TYPE_CHECKING:
@@ -40,11 +40,7 @@ def read_list(
         from dynpin.deploy.recovery import read_published  # noqa: PLC0415 - python-tuf, for those who have a list
     except ModuleNotFoundError as error:
         lacking("--list", error.name, "recovery")
-    try:
-        context = tls_context(ca, site)
-    except CannotReach as error:
-        fail(str(error))
-    return read_published(recovery, now, folder=folder, context=context)
+    return read_published(recovery, now, folder=folder, context=tls_context(ca, site))
 
 
 def list_seen(

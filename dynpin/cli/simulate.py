@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping
-from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dynpin.cli.errors import fail, lacking, reason_of
-from dynpin.cli.options import JsonOption, ProcessesOption
-from dynpin.cli.progress import Advance, counting_bar
+from dynpin.cli.errors import fail, lacking
+from dynpin.cli.options import DarkOption, JsonOption, ProcessesOption
+from dynpin.cli.progress import counting_bar
 from dynpin.cli.simulate_output import Form, print_advice, print_outcomes
-from dynpin.cli.written import check_place, save
+from dynpin.cli.written import picture_form, save
 from dynpin.errors import InvalidStudy
 
 if TYPE_CHECKING:
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["simulate"]
 
+_FORMS: tuple[Literal["svg", "png"], ...] = ("svg", "png")
 # For a study made from options: the names in tables, and the names that were typed.
 _TYPED = (
     (r"^event \d+ \((loss|rotation)\): day = ", r"--\1 "),
@@ -104,7 +103,7 @@ def simulate(
     picture: Annotated[
         Path | None, typer.Option("--plot", help="Draw the curves into this .svg or .png.", show_default=False)
     ] = None,
-    dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
+    dark: DarkOption = False,
     advise: Annotated[
         bool, typer.Option("--advise", help="Search max-age and the number of backups for your own numbers.")
     ] = False,
@@ -122,6 +121,8 @@ def simulate(
         if find_spec(module) is None:
             lacking("this", module, "simulate")
     if example:
+        if as_json:
+            fail("--example prints a file: leave --json out")
         from dynpin.lab.simulation.study import EXAMPLE  # noqa: PLC0415 - it needs numpy
 
         typer.echo(EXAMPLE, nl=False)
@@ -132,7 +133,8 @@ def simulate(
     if recovery is not None:
         played["recovery"] = {"signed_after": recovery}
     study = _study(file, played, _typed(clients=clients, days=days, seed=seed), advise=advise)
-    form = None if picture is None else _form(picture)
+    # Checked before the clients are played, which may take a while.
+    form = None if picture is None else picture_form(picture, _FORMS)
     if advise:
         advice = _advised(study, processes)
         print_advice(study, advice, _output(as_json=as_json, as_csv=as_csv))
@@ -166,8 +168,6 @@ def _study(file: Path | None, played: Mapping[str, object], size: Mapping[str, o
         study = study_of({"policy": [{"max_age": "30 days"}], **played, **size}, Path())
         # Without a policy of the user's there is none to compare.
         return study if "policy" in played else replace(study, policies=()) if advise else study
-    except OSError as error:
-        fail(reason_of(error))
     except InvalidStudy as error:
         fail(_as_typed(str(error), size, by_options=file is None))
 
@@ -218,33 +218,15 @@ def _happening(
     return {"event": events} if events else {}
 
 
-def _form(picture: Path) -> Literal["svg", "png"]:
-    # Checked before the clients are played, which may take a while.
-    suffix = picture.suffix.lower()
-    if suffix not in (".svg", ".png"):
-        fail(f"--plot {picture}: pictures are .svg or .png")
-    check_place(picture)
-    return "svg" if suffix == ".svg" else "png"
-
-
-@contextmanager
-def _progress(total: int, what: str) -> Generator[Advance, None, None]:
-    try:
-        with counting_bar(total, what) as advance:
-            yield advance
-    except BrokenExecutor:
-        fail("the system ended a process of the simulator, usually for lack of memory: give --processes 1")
-
-
 def _outcomes(study: Study, processes: int | None) -> tuple[Outcome, ...]:
     from dynpin.lab.simulation.run import simulate as play  # noqa: PLC0415 - it needs numpy
 
-    with _progress(study.clients, "clients") as progress:
+    with counting_bar(study.clients, "clients") as progress:
         return play(study, processes=processes, progress=progress)
 
 
 def _advised(study: Study, processes: int | None) -> Advice:
     from dynpin.lab.simulation.advice import advise  # noqa: PLC0415 - it needs numpy
 
-    with _progress(3, "studies: a loss, an attack, a theft") as progress:
+    with counting_bar(3, "studies: a loss, an attack, a theft") as progress:
         return advise(study, processes=processes, progress=progress)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynpin.cli.errors import fail
 from dynpin.cli.options import DEFAULT_INVENTORY
 from dynpin.cli.printing import say
-from dynpin.errors import DynpinError
 
 if TYPE_CHECKING:
-    from dynpin.middleware.policy import Built, Inventory
+    from dynpin.middleware.policy import Inventory
     from dynpin.middleware.policy.shared import SharedState
 
-__all__ = ["built_of", "fetched", "inventory_of"]
+__all__ = ["fetched", "inventory_of"]
 
 
 def inventory_of(
@@ -22,16 +20,14 @@ def inventory_of(
 ) -> Inventory | None:
     """The named inventory, or the one of the folder; None if there is none, or none is needed.
 
-    If it cannot be read, the command ends.
-
     Args:
         named: the file of ``--inventory``, or None.
         is_named_otherwise: whether the keys were named in another way, so that no inventory is needed.
-        beside: a file; if this folder has no inventory, the folder of this file is used.
+        beside: a file; the inventory in its folder comes before the one in this folder.
     """
     file = named
     if file is None and not is_named_otherwise:
-        places = [DEFAULT_INVENTORY] if beside is None else [DEFAULT_INVENTORY, beside.parent / DEFAULT_INVENTORY]
+        places = [DEFAULT_INVENTORY] if beside is None else [beside.parent / DEFAULT_INVENTORY, DEFAULT_INVENTORY]
         file = next((place for place in places if place.is_file()), None)
         if file is not None:
             # Say so, since the user did not name the file.
@@ -40,39 +36,19 @@ def inventory_of(
         return None
     from dynpin.middleware.policy import read_inventory  # noqa: PLC0415 - most commands do not need it
 
-    try:
-        return read_inventory(file)
-    except DynpinError as error:
-        fail(str(error))
-
-
-def built_of(named: Path | None, *, is_named_otherwise: bool, now: float | None = None) -> Built | None:
-    """The result of the inventory of :func:`inventory_of`; None if there is none.
-
-    Args:
-        named: the file of ``--inventory``, or None.
-        is_named_otherwise: whether the keys were named in another way.
-        now: the time for the check of the certificates, in seconds since the epoch, UTC; None for now.
-    """
-    inventory = inventory_of(named, is_named_otherwise=is_named_otherwise)
-    try:
-        return None if inventory is None else inventory.build(now)
-    except DynpinError as error:
-        fail(str(error))
+    return read_inventory(file)
 
 
 def fetched(site: Inventory | None) -> SharedState | None:
     """The current shared state of the nodes, from the collector; None if each node has its own files.
 
-    If the collector cannot be asked, the command ends, since the headers that clients hold would be a guess.
+    Raises:
+        PolicyError: if the collector cannot be asked, since the headers that clients hold would be a guess.
     """
     if site is None or site.state is None:
         return None
     from dynpin.middleware.policy.shared import SharedState  # noqa: PLC0415 - only a shared state needs it
 
     state = SharedState(site.state)
-    try:
-        state.fetch()
-    except DynpinError as error:
-        fail(str(error))
+    state.fetch()
     return state

@@ -13,12 +13,12 @@ from urllib.parse import unquote, urlsplit
 
 from dynpin._version import __version__
 from dynpin.cli.errors import fail, reason_of
-from dynpin.cli.options import context_of
 from dynpin.cli.stores import open_store
 from dynpin.cli.urls import HttpsURL
 from dynpin.clientstore import peer_of
 from dynpin.clientstore.http_client import PinnedHTTPSConnection
 from dynpin.clientstore.store.formats import describe
+from dynpin.deploy.trust import trusting
 from dynpin.errors import PinValidationError
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.noting import Noting
@@ -80,7 +80,7 @@ def visit(
         timeout: how long to wait for each step, in seconds.
     """
     violations: list[PinValidationError] = []
-    context = context_of(roots)
+    context = trusting(roots)
     proxy = _proxy(url)
     with open_store(store) as pins:
         connection = PinnedHTTPSConnection(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dynpin.durations import duration
 from dynpin.errors import PolicyError
 from dynpin.middleware.policy import Inventory
-from dynpin.middleware.policy.shared import HEARD_EVERY, NodeState, SharedState, SiteDocument
+from dynpin.middleware.policy.shared import HEARD_EVERY, NodeState, SharedState, SiteDocument, is_noted
 
 __all__ = ["SILENT_AFTER", "agreement", "disagreeing", "node_lines"]
 
@@ -72,7 +72,7 @@ def _terms(node: NodeState) -> object:
 
 def _accepts(node: NodeState, shown: NodeState) -> bool:
     policy = node.policy
-    if policy is None or policy.report_only or not policy.max_age:
+    if policy is None or not is_noted(policy):
         return True
     pins = {str(pin) for pin in policy.pins}
     return all(not pins.isdisjoint(chain) for chain in shown.chains)

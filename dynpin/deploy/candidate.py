@@ -14,6 +14,7 @@ from dynpin.middleware.policy import (
     Built,
     Chain,
     Inventory,
+    certain_pins,
     chain_faults,
     covers,
     is_address,
@@ -117,7 +118,8 @@ def examine(
     Raises:
         OSError: if a file cannot be read.
     """
-    pins = [pin for pin in candidate.chain.pins if pin is not None]
+    roots = () if built is None else built.inventory.roots
+    pins = certain_pins(candidate.chain, roots)
     verdict = guard(history, pins, now, max_max_age=max_max_age, makes=makes)
     present = () if built is None else built.chains
     needed = _needed(candidate.chain, hosts, present)
@@ -129,7 +131,6 @@ def examine(
         unseen.append("whether its private key belongs to it: name it with --key")
     elif (fault := key_fault(candidate.path, candidate.key)) is not None:
         reasons.append(fault)
-    roots = () if built is None else built.inventory.roots
     if built is not None and (why := without_root(candidate.chain, built.chains, roots, now=now)) is not None:
         reasons.append(Reason("chain-without-root", why))
     if candidate.key is not None and not reasons:
@@ -150,7 +151,7 @@ def examine(
 
 
 def _key_without_history(pins: Sequence[Pin], built: Built) -> list[Reason]:
-    if built.chain_pins & set(built.header.pins) & set(pins):
+    if any(set(shown) & set(built.header.pins) & set(pins) for shown in built.shown):
         return []
     return [
         Reason(

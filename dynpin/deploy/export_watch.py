@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from dynpin.files import read_file
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.middleware.policy import write_atomically
 
@@ -104,7 +105,7 @@ class IncludeFile:
 
     def _read(self) -> str | None:
         try:
-            return self.path.read_text("utf-8")
+            return read_file(self.path).decode("utf-8")
         except FileNotFoundError:
             return None
         except ValueError:  # not text: the file is about to be replaced

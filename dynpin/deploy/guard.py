@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from dynpin.errors import UnpinnableKey
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import read_file
-from dynpin.pins import Pin, certificates, chain_pins
+from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
 from .rotation import Held, History, Published, held, locked_out, safe_at
 
-__all__ = ["Reason", "Verdict", "chain_of_file", "guard"]
+__all__ = ["Reason", "Verdict", "guard"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,26 +157,3 @@ def _advice(safe: Sequence[Pin], ready_at: float | None, *, is_planned: bool, is
             "Or rotate to this key: dynpin rotate plan --to NEWCHAIN says which header to send first, and how long."
         )
     return tuple(advice)
-
-
-# -- files -------------------------------------------------------------------------------------------------------------
-
-
-def chain_of_file(path: Path) -> tuple[Pin, ...]:
-    """The pins of every certificate in a PEM bundle or a DER file, in its order.
-
-    Raises:
-        UnpinnableKey: if it has no certificate, or if the leaf's key cannot be pinned.
-        OSError: if the file cannot be read.
-    """
-    try:
-        ders = certificates(read_file(path))
-        if not ders:
-            raise UnpinnableKey(  # noqa: TRY301 - one place for all
-                "it has a key and no certificate: give the chain that is to be deployed, leaf first"
-            )
-        # The leaf must have a pin of its own, which is then the first one.
-        Pin.from_certificate(ders[0])
-    except UnpinnableKey as error:
-        raise UnpinnableKey(f"{path}: {error}") from None
-    return chain_pins(ders)

@@ -12,21 +12,15 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Generator
 from pathlib import Path
-from types import ModuleType
 
 from dynpin.errors import DynpinError
+from dynpin.files import read_file
 from dynpin.middleware.policy import holds_private_key, sync_folder
 
 from .candidate import key_fault
+from .locks import Busy, locked
 from .shell import run_line
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 __all__ = ["CHAIN", "KEY", "InstallError", "install", "needs_reload", "reload"]
 
@@ -65,7 +59,7 @@ def install(chain: bytes, key: bytes, folder: Path, *, reloads: bool) -> bool:
         )
     pair = {CHAIN: chain, KEY: key}
     try:
-        with _locked(folder.parent):
+        with locked(folder.parent, folder.with_name(f"{_prefix(folder)}lock"), "a certificate"):
             if _present(folder) == pair and (folder / KEY).stat().st_mode & 0o077 == 0:
                 _clear(folder)
                 return False
@@ -74,6 +68,8 @@ def install(chain: bytes, key: bytes, folder: Path, *, reloads: bool) -> bool:
             else:
                 _replace(folder, pair, reloads=reloads)
                 _clear(folder)
+    except Busy as error:
+        raise InstallError(f"nothing is installed in {folder}: {error}") from None
     except OSError as error:
         where = error.filename2 or error.filename or folder
         raise InstallError(
@@ -100,21 +96,7 @@ def reload(command: str, folder: Path, *, seconds: float = 60) -> str | None:
 
 
 def _present(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in _MODES if (folder / name).exists()}
-
-
-@contextlib.contextmanager
-def _locked(parent: Path) -> Generator[None]:
-    """Allow one process at a time to install below this folder. The lock ends with the process, and leaves no file."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(parent, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    return {name: read_file(folder / name) for name in _MODES if (folder / name).exists()}
 
 
 # -- a link -----------------------------------------------------------------------------------------------------------

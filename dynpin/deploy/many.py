@@ -17,8 +17,9 @@ from .lint import Circumstances
 from .lint.holdings import holdings_of
 from .parallel import as_they_end
 from .reach import LookOptions, site_reached
-from .rotation import History
+from .rotation import History, unknown_steps
 from .rotation.shared import kept_history
+from .rotation.sights import of_another_site
 
 __all__ = ["Outcome", "check_all", "inventories_below"]
 
@@ -45,7 +46,7 @@ class Outcome:
 def inventories_below(folder: Path) -> tuple[tuple[Path, ...], tuple[Outcome, ...]]:
     """Every ``dynpin.toml`` in a folder and below it, and an outcome for each folder that cannot be read.
 
-    Links to folders are not followed.
+    A link to a folder counts if the file is right in that folder, as in ``sites-enabled``; it is not followed further.
     """
     found: list[Path] = []
     unread: list[Outcome] = []
@@ -53,9 +54,12 @@ def inventories_below(folder: Path) -> tuple[tuple[Path, ...], tuple[Outcome, ..
     def note(error: OSError) -> None:
         unread.append(Outcome(Path(os.fsdecode(error.filename)), failure=error.strerror or str(error)))
 
-    for inside, _, files in os.walk(folder, onerror=note):
-        if INVENTORY in files:
-            found.append(Path(inside) / INVENTORY)
+    for inside, folders, files in os.walk(folder, onerror=note):
+        here = Path(inside)
+        links = [here / name for name in folders if (here / name).is_symlink()]
+        found += [each / INVENTORY for each in links if os.path.lexists(each / INVENTORY)]
+        if INVENTORY in (*files, *folders):  # a folder of that name cannot be read, which is a finding
+            found.append(here / INVENTORY)
     return tuple(sorted(found)), tuple(unread)
 
 
@@ -85,7 +89,7 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
                 failure=f"hosts of {path} has no name to look at, only wildcards or IP addresses: add one",
             )
         site = site_reached(host, 443, "/", holdings.inventory, options)
-        history = _history(path.with_name(HISTORY), holdings.inventory)
+        history = _history(path.with_name(HISTORY), holdings.inventory, now)
         checked = check_site(
             site,
             holdings,
@@ -105,7 +109,7 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
     return Outcome(path, host, checked)
 
 
-def _history(path: Path, inventory: Inventory) -> History | None:
+def _history(path: Path, inventory: Inventory, now: float) -> History | None:
     """The history of a site, with the steps of its ramp; None if there is none, or if the collector is away."""
     try:
         history = kept_history(path, inventory).read()
@@ -113,5 +117,11 @@ def _history(path: Path, inventory: Inventory) -> History | None:
         return None
     except PolicyError:
         return None  # the collector is away: a remark says so, and the live site is checked without the history
-    ramp = inventory.kept_ramp()
-    return history if ramp is None else history.on_ramp(ramp.sent())
+    other = of_another_site(history, path, inventory)
+    if other is not None:
+        raise PolicyError(other)
+    ramp, kept = inventory.ramp, inventory.kept_ramp()
+    if ramp is None or kept is None:
+        return history
+    sent = kept.sent()
+    return history.on_ramp([*unknown_steps(history, ramp, sent, now), *sent])

@@ -7,22 +7,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from dynpin.errors import DynpinError, InvalidHost
-from dynpin.files import read_file
+from dynpin.errors import InvalidHost
 from dynpin.hosts import canonical_host
 from dynpin.middleware.policy import Inventory, Node
 
 from .live import Site
 from .nodes import nodes_of
+from .trust import CannotReach, trusting
 
 __all__ = ["LIST_URI", "CannotReach", "LookOptions", "site_reached", "tls_context"]
 
 # Stands for the recovery-uri in a place where a folder may be named.
 LIST_URI = "uri"
-
-
-class CannotReach(DynpinError):
-    """A site cannot be looked at; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +110,8 @@ def tls_context(ca: Path | None, inventory: Inventory | None = None) -> ssl.SSLC
     Raises:
         CannotReach: if the roots cannot be read; the message names the file.
     """
-    return _context(ca, () if ca is not None or inventory is None else inventory.roots)
+    return _trusting(ca, () if ca is not None or inventory is None else inventory.roots)
 
 
 # Thousands of sites may have the same roots, and reading the system's takes longer than a look.
-@lru_cache(maxsize=64)
-def _context(ca: Path | None, roots: tuple[Path, ...]) -> ssl.SSLContext:
-    file = ca
-    try:
-        # OpenSSL would wait for the writer of a pipe, and read it twice.
-        text = read_file(ca).decode("ascii") if ca is not None and ca.is_fifo() else None
-        context = ssl.create_default_context(cafile=ca if text is None else None, cadata=text)
-        for file in roots:
-            context.load_verify_locations(file)
-    except (ssl.SSLError, UnicodeDecodeError):
-        raise CannotReach(f"{file} holds no roots that can be read: name a file of root certificates in PEM") from None
-    except OSError as error:
-        raise CannotReach(f"{file}: {error.strerror or error}; name a file of root certificates in PEM") from None
-    return context
+_trusting = lru_cache(maxsize=64)(trusting)

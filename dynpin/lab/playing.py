@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from dynpin.lab.agents import AGENTS
-from dynpin.lab.picture import WIDTH, Format, draw
+from dynpin.lab.picture import Format, draw
 from dynpin.lab.scenarios import Scenario, play, scenarios
 from dynpin.lab.stage import WITH_RECOVERY
 from dynpin.lab.timeline import Outcome, Timeline
@@ -70,8 +70,8 @@ class Playing:
         second = None if self.with_recovery is None else self.with_recovery.to_dict()
         return told | {"timeline": self.timeline.to_dict(), "with_recovery": second}
 
-    def picture(self, form: Format = "svg", *, dark: bool = False, page: int = WIDTH) -> bytes:
-        """The timeline as a picture file, `page` pixels wide.
+    def picture(self, form: Format = "svg", *, dark: bool = False) -> bytes:
+        """The timeline as a picture file.
 
         Raises:
             ModuleNotFoundError: `form` is ``"png"`` or ``"pdf"``, and matplotlib is not installed.
@@ -79,7 +79,7 @@ class Playing:
         """
         if self.timeline is None:
             raise ValueError(f"{self.scenario} could not be played with {self.agent}: {self.missing}")
-        return draw(self.timeline, self._title, form, dark=dark, page=page)
+        return draw(self.timeline, self._title, form, dark=dark)
 
     @property
     def _title(self) -> str:

@@ -12,9 +12,7 @@ from .chains import (
     ChainFault,
     chain_faults,
     in_chain,
-    trust_anchors,
     unproven,
-    validated_path,
     without_root,
 )
 from .host_names import covers, is_address
@@ -33,6 +31,7 @@ from .keys import (
     read_key,
 )
 from .node import Node
+from .paths import certain_pins, trust_anchors, validated_path
 from .policy import KeylessPolicyOptions, Policy, PolicyOptions
 from .rules import LONGEST_MAX_AGE, Mode, Pinned
 from .sources import PolicySource, policies_to_send
@@ -58,6 +57,7 @@ __all__ = [
     "PolicySource",
     "Seconds",
     "Table",
+    "certain_pins",
     "certificate_names",
     "chain_faults",
     "covers",

@@ -7,21 +7,15 @@ the chain.
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from cryptography import x509
 
-from dynpin.errors import PolicyError, UnpinnableKey
-from dynpin.files import read_file
-from dynpin.pins import Pin, certificates
+from dynpin.pins import Pin
 
 from .host_names import covers, is_address
 from .issuance import (
@@ -36,6 +30,7 @@ from .issuance import (
     unusable,
 )
 from .keys import Chain, Key
+from .paths import completing, known_roots, path_up, readable
 
 __all__ = [
     "ChainFault",
@@ -43,9 +38,7 @@ __all__ = [
     "chain_faults",
     "in_chain",
     "is_nameless",
-    "trust_anchors",
     "unproven",
-    "validated_path",
     "without_root",
 ]
 
@@ -87,7 +80,7 @@ def chain_faults(
         now: seconds since the epoch, UTC.
         beside: the other chains of the site. Together they must cover all hosts.
     """
-    loaded = _loaded(chain)
+    loaded = readable(chain)
     if not loaded:
         return _unread(chain)
     found = [
@@ -97,7 +90,7 @@ def chain_faults(
         *_name_faults(chain, hosts, beside),
     ]
     leaf = loaded[0]
-    issued = next((other for other in beside if (them := _loaded(other)) and not is_self_signed(them[0])), None)
+    issued = next((other for other in beside if (them := readable(other)) and not is_self_signed(them[0])), None)
     if is_self_signed(leaf) and issued is not None:
         found.append(
             ChainFault(
@@ -133,12 +126,12 @@ def without_root(chain: Chain, present: Sequence[Chain], roots: Sequence[Path] =
         PolicyError: if a file of `roots` cannot be read.
     """
     moment = datetime.fromtimestamp(now, UTC)
-    loaded = _loaded(chain)
+    loaded = readable(chain)
     served = (*loaded[:1], *(each for each in loaded[1:] if moment <= each.not_valid_after_utc))
-    others = [_path(each) for each in map(_loaded, present) if each]
+    others = [path_up(each) for each in map(readable, present) if each]
     if not served or not others or is_self_signed(served[0]) or _is_completed(served, roots):
         return None
-    last = _path(served)[-1]
+    last = path_up(served)[-1]
     if not any(_is_completed(each, roots) for each in others) and any(_ends_at(last, each[-1]) for each in others):
         return None
     return (
@@ -156,13 +149,13 @@ def _ends_at(last: x509.Certificate, other: x509.Certificate) -> bool:
 
 
 def _is_completed(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> bool:
-    last = _path(served)[-1]
-    return bool(_completing([last], roots)) or der_of(last) in _known_roots(tuple(roots))
+    last = path_up(served)[-1]
+    return bool(completing([last], roots)) or der_of(last) in known_roots(tuple(roots))
 
 
 def _use_faults(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFault]:
     """The faults that OpenSSL and other clients refuse for any name and date."""
-    path = _path(chain)
+    path = path_up(chain)
     found = [f"the certificate of {label} {why}" for why in unusable(path[0])]
     found += [f"a certificate of {label} {why}" for why in misused(path)]
     advice = "Have the CA issue a certificate for a TLS server, for the same key"
@@ -179,7 +172,7 @@ def _order_faults(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFa
     if is_ca(leaf) and not is_alone:
         why = f"the first certificate of {label} is a CA certificate ({name_of(leaf.subject)}), not a server's"
         return [ChainFault("ca-certificate-as-leaf", f"{why}. Put the server's own certificate first", refused=True)]
-    path = _path(chain)
+    path = path_up(chain)
     if [id(each) for each in path] != [id(each) for each in chain]:
         why = f"the certificates of {label} are not in order: each must come before its issuer"
         advice = "Use the file from the CA, leaf first; some clients refuse another order (RFC 8446 §4.4.2)"
@@ -254,11 +247,11 @@ def in_chain(key: Key, chains: Iterable[Chain], roots: Sequence[Path] = ()) -> s
         for number, pin in enumerate(chain.pins):
             if pin == key.pin:
                 return f"{key.label} is the key of certificate {number} of {chain.label}"
-        served = _loaded(chain)
+        served = readable(chain)
         for number, each in enumerate(served):
             if key.public_key is not None and is_signed_by(each, key.public_key):
                 return f"{key.label} is the key that issued certificate {number} of {chain.label}"
-        for root in _completing(served, roots):
+        for root in completing(served, roots):
             if Pin.from_certificate(der_of(root)) == key.pin:
                 return f"{key.label} is the key of {name_of(root.subject)}, a root of {chain.label}"
     return None
@@ -275,7 +268,7 @@ def unproven(backups: Sequence[Key], chains: Iterable[Chain], roots: Sequence[Pa
     if not backups or any(each.public_key is not None for each in backups):
         return None
     for chain in chains:
-        path = _path(_loaded(chain))
+        path = path_up(readable(chain))
         if path and not is_self_signed(path[-1]) and not _is_completed(path, roots):
             return (
                 f"the pin {backups[0].pin} may be that of the root of {chain.label}, which is not known here. Then it "
@@ -283,102 +276,3 @@ def unproven(backups: Sequence[Key], chains: Iterable[Chain], roots: Sequence[Pa
                 "place of its pin"
             )
     return None
-
-
-def trust_anchors(chain: Chain, roots: Sequence[Path] = ()) -> tuple[bytes, ...]:
-    """The known roots that complete a chain, DER; if there are none, the last certificate of its path.
-
-    Raises:
-        PolicyError: if a file of `roots` cannot be read.
-    """
-    path = _path(_loaded(chain))
-    return tuple(map(der_of, _completing(path, roots) or path[-1:])) or chain.certificates[-1:]
-
-
-def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
-    """The pins that a client may find in the chain that it validates: leaf, issuers, and their roots.
-
-    Raises:
-        PolicyError: if a file of `roots` cannot be read.
-    """
-    served = _loaded(chain)
-    if not served:
-        return tuple(pin for pin in chain.pins if pin is not None)
-    found: list[Pin] = []
-    path = _path(served)
-    for each in (*path, *_completing(path, roots)):
-        try:
-            found.append(Pin.from_certificate(der_of(each)))
-        except UnpinnableKey:
-            continue
-    return tuple(dict.fromkeys(found))
-
-
-# -- certificates -----------------------------------------------------------------------------------------------------
-
-
-def _loaded(chain: Chain) -> tuple[x509.Certificate, ...]:
-    """The readable certificates; none if the leaf is not readable, so that no other is used as the leaf."""
-    if not chain.certificates or load_certificate(chain.certificates[0]) is None:
-        return ()
-    return tuple(each for der in chain.certificates if (each := load_certificate(der)) is not None)
-
-
-def _path(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-    """The leaf, its issuer, and so on up."""
-    path = [*chain[:1]]
-    left = list(chain[1:])
-    while left:
-        above = next((each for each in left if is_issuer(each, path[-1])), None)
-        if above is None:
-            break
-        path.append(above)
-        left.remove(above)
-    return path
-
-
-def _completing(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> list[x509.Certificate]:
-    """The known roots, and their own issuers, that complete the served certificates."""
-    known = _known_roots(tuple(roots))
-    found: list[x509.Certificate] = []
-    waiting = list(served)
-    while waiting:
-        each = waiting.pop()
-        name = each.issuer.public_bytes()
-        for der in known:
-            if name not in der:  # a quick test, so that most roots are not decoded
-                continue
-            root = load_certificate(der)
-            if root is not None and root not in found and root != each and is_issuer(root, each):
-                found.append(root)
-                waiting.append(root)
-    return found
-
-
-def _known_roots(files: tuple[Path, ...]) -> tuple[bytes, ...]:
-    found = dict.fromkeys(_roots_of_the_system(ssl.get_default_verify_paths()))
-    for file in files:
-        try:
-            roots = certificates(read_file(file))
-        except (OSError, ValueError, UnpinnableKey) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or error
-            raise PolicyError(f"{file}, which roots names, holds no roots that can be read ({why})") from None
-        if not roots:
-            raise PolicyError(f"{file}, which roots names, holds a key, not a root certificate")
-        found |= dict.fromkeys(roots)
-    return tuple(found)
-
-
-@lru_cache(maxsize=2)
-def _roots_of_the_system(paths: ssl.DefaultVerifyPaths) -> tuple[bytes, ...]:
-    found: dict[bytes, None] = dict.fromkeys(ssl.create_default_context().get_ca_certs(binary_form=True))
-    # Debian has its roots in a folder. OpenSSL reads one when a chain needs it; file names are hashes of the subject.
-    files = sorted(Path(paths.capath).glob("[0-9a-f]" * 8 + ".[0-9]*")) if paths.capath else []
-    if importlib.util.find_spec("certifi") is not None:
-        import certifi  # noqa: PLC0415 - it may not be installed
-
-        files.append(Path(certifi.where()))
-    for file in files:
-        with contextlib.suppress(OSError, UnpinnableKey):  # not a file of the operator
-            found |= dict.fromkeys(certificates(read_file(file)))
-    return tuple(found)

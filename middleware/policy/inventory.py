@@ -16,6 +16,7 @@ from dynpin.recovery import Recovery
 
 from .host_names import name_of_site
 from .keys import Chain, Key, KeySource, path_of, read_chain, read_key
+from .paths import certain_pins
 from .rules import (
     Mode,
     OptionNames,
@@ -44,6 +45,7 @@ class Built:
         inventory: the inventory.
         header: the header; if there is a ramp, with the max-age of its position.
         chains: the deployed chains.
+        shown: for each of them the pins that every client finds in it, leaf first: :func:`.certain_pins`.
         backups: the backup keys.
         warnings: faults that do not stop the policy; one sentence each.
     """
@@ -51,13 +53,9 @@ class Built:
     inventory: Inventory
     header: PublicKeyPins
     chains: tuple[Chain, ...]
+    shown: tuple[tuple[Pin, ...], ...]
     backups: tuple[Key, ...]
     warnings: tuple[str, ...] = ()
-
-    @property
-    def chain_pins(self) -> frozenset[Pin]:
-        """The pins of all deployed chains."""
-        return frozenset(pin for chain in self.chains for pin in chain.pins if pin is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +172,8 @@ class Inventory:
             raise PolicyError(f"clients would not accept the header: {error}") from None
         if header.report_uri is not None:
             check_report_uri(header.report_uri, chains, self.hosts, options, include_subdomains=self.include_subdomains)
-        return Built(self, self._on_ramp(header), chains, backups, tuple(warnings))
+        shown = tuple(certain_pins(chain, self.roots) for chain in chains)
+        return Built(self, self._on_ramp(header), chains, shown, backups, tuple(warnings))
 
     def _on_ramp(self, header: PublicKeyPins) -> PublicKeyPins:
         if self.ramp is None or not self.ramp.is_on:

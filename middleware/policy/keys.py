@@ -32,6 +32,7 @@ __all__ = [
     "holds_private_key",
     "located",
     "path_of",
+    "pin_or_none",
     "public_key",
     "read_chain",
     "read_key",
@@ -80,6 +81,11 @@ class Chain:
     path: Path | None = None
     certificates: tuple[bytes, ...] = ()
 
+    @property
+    def pinnable(self) -> tuple[Pin, ...]:
+        """The pins, leaf first, without keys that cannot be pinned."""
+        return tuple(pin for pin in self.pins if pin is not None)
+
     @classmethod
     def of(cls, certificates: Iterable[bytes], label: str, path: Path | None = None) -> Chain:
         """Make a chain from DER certificates, leaf first.
@@ -90,7 +96,7 @@ class Chain:
         ders = tuple(certificates)
         if not ders:
             raise UnpinnableKey("there is no certificate")
-        pins = (Pin.from_certificate(ders[0]), *map(_pin_or_none, ders[1:]))
+        pins = (Pin.from_certificate(ders[0]), *map(pin_or_none, ders[1:]))
         names = certificate_names(ders[0])
         return cls(label, pins, None if names is None else names.dns, path, ders)
 
@@ -187,7 +193,7 @@ def _strangers(ders: Sequence[bytes]) -> set[Pin]:
     return {
         pin
         for der, each in loaded[1:]
-        if (pin := _pin_or_none(der)) is not None
+        if (pin := pin_or_none(der)) is not None
         and pin != Pin.from_certificate(ders[0])
         and each is not None
         and not is_ca(each)
@@ -240,7 +246,8 @@ def _load(source: str | os.PathLike[str] | bytes, label: str) -> tuple[str, byte
         raise PolicyError(f"{label} names no file: {error}") from None
 
 
-def _pin_or_none(der: bytes) -> Pin | None:
+def pin_or_none(der: bytes) -> Pin | None:
+    """The pin of a certificate, DER; None if its key cannot be pinned (§2.6)."""
     try:
         return Pin.from_certificate(der)
     except UnpinnableKey:

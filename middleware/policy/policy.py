@@ -291,7 +291,7 @@ class Policy:
         if self._noted is None or not built.header.max_age:
             return False
         noted = self._noted.pins
-        return any(frozenset(chain.pins).isdisjoint(noted) for chain in built.chains)
+        return any(frozenset(shown).isdisjoint(noted) for shown in built.shown)
 
     def _fall_silent(self) -> None:
         # Neither header is right. From the new one clients would note a key that ends when the pinned key is back.

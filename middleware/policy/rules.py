@@ -14,9 +14,10 @@ from dynpin.errors import InvalidHost, PolicyError
 from dynpin.hosts import canonical_host, is_ip_literal, superdomains
 from dynpin.pins import Pin
 
-from .chains import chain_faults, in_chain, is_nameless, unproven, validated_path
+from .chains import chain_faults, in_chain, is_nameless, unproven
 from .host_names import is_address
 from .keys import Chain, Key
+from .paths import certain_pins
 
 __all__ = [
     "LONGEST_MAX_AGE",
@@ -121,7 +122,7 @@ def pins_of(chain: Chain, pinned: Pinned, options: OptionNames, roots: Sequence[
     """
     shown = options.setting("pinned", repr(pinned).replace("'", '"') if options.in_toml else repr(pinned))
     if pinned == "chain":
-        return [pin for pin in chain.pins if pin is not None]
+        return [*chain.pinnable]
     if isinstance(pinned, str):
         one_of(options.name("pinned"), pinned, ("leaf", "chain"))
         numbers: Sequence[int] = (0,)
@@ -136,10 +137,10 @@ def pins_of(chain: Chain, pinned: Pinned, options: OptionNames, roots: Sequence[
                 "counted from 0, the leaf"
             )
         found.append(pin)
-    if found and not set(found) & set(validated_path(chain, roots)):
+    if found and set(found).isdisjoint(certain_pins(chain, roots)):
         raise PolicyError(
-            f"{shown}: none of these certificates of {chain.label} issued its leaf, so they are not in the chain that "
-            "clients validate, and clients ignore the header (RFC 7469 §2.5). Pin the leaf"
+            f"{shown}: none of these certificates of {chain.label} is in every chain that clients validate: it issued "
+            "nothing there, or is above a root. Clients then ignore the header (RFC 7469 §2.5). Pin the leaf"
         )
     return found
 

@@ -50,6 +50,8 @@ def test_a_finding_without_a_document_of_its_own_is_one(tmp_path: Path, monkeypa
     assert dynpin("rotate", "next", "--done", "--json").stdout == ""
     assert dynpin("guard", "--hook", "certbot", "--json").stdout == ""
     assert dynpin("init", "root.pem").stdout == ""
+    assert dynpin("pin", "root.pem", "absent.pem", "--json").stdout == ""
+    assert dynpin("simulate", "--example", "--json").stdout == ""
 
 
 def test_no_list_can_recover_a_host_without_a_root(tmp_path: Path) -> None:

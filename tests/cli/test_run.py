@@ -12,7 +12,7 @@ import pytest
 
 from .processes import COMMAND, dynpin
 
-ENVIRONMENT_OUT = "by which pins are enforced; leave it out"
+ENVIRONMENT_OUT = "through which pins are enforced; leave it out"
 # A program in another language has no use for inject().
 NO_PYTHON = "is not a Python program, so its connections cannot be checked against the pins; use the proxy"
 SHELL = "is not Python: pins are checked only in the Pythons that it starts"

@@ -8,7 +8,8 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -23,7 +24,7 @@ import urllib3.exceptions
 
 from dynpin import Pin, PinValidationError
 from dynpin.clientstore import PinStore, pin_violation
-from dynpin.clientstore.aiohttp import pinned_session
+from dynpin.clientstore.aiohttp import PinnedConnector, pinned_session
 from dynpin.clientstore.http_client import PinnedHTTPSConnection, PinnedHTTPSHandler
 from dynpin.clientstore.httpx import PinnedAsyncClient, PinnedClient
 from dynpin.clientstore.httpx2 import PinnedAsyncClient as PinnedAsyncClient2
@@ -83,10 +84,14 @@ class Library:
         return self.name
 
 
-_HTTPX = {"follow_redirects": True, "trust_env": False, "timeout": 60}
+Send = Callable[[str, str], int]  # a method and a URL; returns the status
+SendAsync = Callable[[str, str], Awaitable[int]]
+# With the store, the context, the first URL, the proxy and the client's options: what sends requests with one client.
+Client = Callable[[PinStore, ssl.SSLContext, str, str | None, dict[str, Any]], AbstractContextManager[Send]]
+AsyncClient = Callable[[PinStore, ssl.SSLContext, str | None, dict[str, Any]], AbstractAsyncContextManager[SendAsync]]
 
 
-def _httpx(client_class: Any, *, http2: bool = False) -> Visit:
+def _visit(client: Client) -> Visit:
     def visit(
         store: PinStore,
         context: ssl.SSLContext,
@@ -98,10 +103,9 @@ def _httpx(client_class: Any, *, http2: bool = False) -> Visit:
         **options: Any,
     ) -> list[int]:
         found: list[int] = []
-        options = {**_HTTPX, "proxy": proxy, "http2": http2, **options}
-        with client_class(store, verify=context, **options) as client:
+        with client(store, context, urls[0], proxy, options) as send:
             for url in urls:
-                found.append(client.request(method, url).status_code)
+                found.append(send(method, url))
                 if between is not None:
                     between()
         return found
@@ -109,7 +113,7 @@ def _httpx(client_class: Any, *, http2: bool = False) -> Visit:
     return visit
 
 
-def _httpx_async(client_class: Any, *, http2: bool = False) -> Visit:
+def _visit_async(client: AsyncClient, loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> Visit:
     def visit(
         store: PinStore,
         context: ssl.SSLContext,
@@ -120,65 +124,81 @@ def _httpx_async(client_class: Any, *, http2: bool = False) -> Visit:
         between: Between | None = None,
         **options: Any,
     ) -> list[int]:
-        options = {**_HTTPX, "proxy": proxy, "http2": http2, **options}
-
         async def run() -> list[int]:
             found: list[int] = []
-            async with client_class(store, verify=context, **options) as client:
+            async with client(store, context, proxy, options) as send:
                 for url in urls:
-                    found.append((await client.request(method, url)).status_code)
+                    found.append(await send(method, url))
                     if between is not None:
                         between()
+            if loop is not None:
+                # uvloop ends the TLS of a closed connection in the background, and fails if its loop is gone by then.
+                # There is no signal for the end, and aiohttp's own documentation recommends this pause.
+                await asyncio.sleep(0.1)
             return found
 
-        return asyncio.run(run())
+        with asyncio.Runner(loop_factory=loop) as runner:
+            return runner.run(run())
 
     return visit
 
 
+_HTTPX = {"follow_redirects": True, "trust_env": False, "timeout": 60}
+
+
+def _httpx(kind: Any, *, http2: bool = False) -> Visit:
+    @contextmanager
+    def client(
+        store: PinStore, context: ssl.SSLContext, first: str, proxy: str | None, options: dict[str, Any]
+    ) -> Generator[Send]:
+        with kind(store, verify=context, **{**_HTTPX, "proxy": proxy, "http2": http2, **options}) as made:
+            yield lambda method, url: made.request(method, url).status_code
+
+    return _visit(client)
+
+
+def _httpx_async(kind: Any, *, http2: bool = False) -> Visit:
+    @asynccontextmanager
+    async def client(
+        store: PinStore, context: ssl.SSLContext, proxy: str | None, options: dict[str, Any]
+    ) -> AsyncGenerator[SendAsync]:
+        async with kind(store, verify=context, **{**_HTTPX, "proxy": proxy, "http2": http2, **options}) as made:
+
+            async def send(method: str, url: str) -> int:
+                return int((await made.request(method, url)).status_code)
+
+            yield send
+
+    return _visit_async(client)
+
+
+def _both(name: str, visit: Callable[..., Visit], kind: type[Any], module: Any) -> Library:
+    """A client of httpx or httpx2, by HTTP/1.1 and HTTP/2."""
+    return Library(name, visit(kind), module.ConnectError, proxy_class=module.Proxy, http2=visit(kind, http2=True))
+
+
+@contextmanager
 def _requests(
-    store: PinStore,
-    context: ssl.SSLContext,
-    urls: Sequence[str],
-    *,
-    method: str = "GET",
-    proxy: str | None = None,
-    between: Between | None = None,
-    **options: Any,
-) -> list[int]:
-    found: list[int] = []
+    store: PinStore, context: ssl.SSLContext, first: str, proxy: str | None, options: dict[str, Any]
+) -> Generator[Send]:
     with PinnedSession(store, context=context, **options) as session:
         session.trust_env = False
         session.proxies = {} if proxy is None else {"https": proxy, "http": proxy}
         if proxy is not None and proxy.startswith("https:"):
             adapter: Any = session.get_adapter("https://")
             adapter.proxy_manager_for(proxy, proxy_ssl_context=context)
-        for url in urls:
-            found.append(session.request(method, url, timeout=60).status_code)
-            if between is not None:
-                between()
-    return found
+        yield lambda method, url: session.request(method, url, timeout=60).status_code
 
 
+@contextmanager
 def _urllib3(
-    store: PinStore,
-    context: ssl.SSLContext,
-    urls: Sequence[str],
-    *,
-    method: str = "GET",
-    proxy: str | None = None,
-    between: Between | None = None,
-    **options: Any,
-) -> list[int]:
-    found: list[int] = []
+    store: PinStore, context: ssl.SSLContext, first: str, proxy: str | None, options: dict[str, Any]
+) -> Generator[Send]:
     if proxy is not None and proxy.startswith("https:"):
         options["proxy_ssl_context"] = context
+    retries = urllib3.Retry(other=0, redirect=5)
     with pinned_pool_manager(store, ssl_context=context, proxy_url=proxy, **options) as manager:
-        for url in urls:
-            found.append(manager.request(method, url, retries=urllib3.Retry(other=0, redirect=5)).status)
-            if between is not None:
-                between()
-    return found
+        yield lambda method, url: manager.request(method, url, retries=retries).status
 
 
 class Loopback(aiohttp.abc.AbstractResolver):
@@ -197,140 +217,73 @@ class Loopback(aiohttp.abc.AbstractResolver):
         pass
 
 
-def _aiohttp(loop: Callable[[], asyncio.AbstractEventLoop] | None) -> Visit:
-    def visit(
-        store: PinStore,
-        context: ssl.SSLContext,
-        urls: Sequence[str],
-        *,
-        method: str = "GET",
-        proxy: str | None = None,
-        between: Between | None = None,
-        **options: Any,
-    ) -> list[int]:
-        async def run() -> list[int]:
-            from dynpin.clientstore.aiohttp import PinnedConnector
+@asynccontextmanager
+async def _aiohttp(
+    store: PinStore, context: ssl.SSLContext, proxy: str | None, options: dict[str, Any]
+) -> AsyncGenerator[SendAsync]:
+    connector = PinnedConnector(store, ssl=context, resolver=Loopback(), **options)
+    async with pinned_session(connector=connector) as session:
 
-            found: list[int] = []
-            connector = PinnedConnector(store, ssl=context, resolver=Loopback(), **options)
-            async with pinned_session(connector=connector) as session:
-                for url in urls:
-                    async with session.request(method, url, proxy=proxy) as response:
-                        await response.read()
-                        found.append(response.status)
-                    if between is not None:
-                        between()
-            return found
+        async def send(method: str, url: str) -> int:
+            async with session.request(method, url, proxy=proxy) as response:
+                await response.read()
+                return response.status
 
-        return _run(run, loop)
-
-    return visit
-
-
-def _run(run: Callable[[], Awaitable[list[int]]], loop: Callable[[], asyncio.AbstractEventLoop] | None) -> list[int]:
-    async def main() -> list[int]:
-        found = await run()
-        if loop is not None:
-            # uvloop ends the TLS of a closed connection in the background, and fails if its loop is gone by then. There
-            # is no signal for the end, and aiohttp's own documentation recommends this pause.
-            await asyncio.sleep(0.1)
-        return found
-
-    with asyncio.Runner(loop_factory=loop) as runner:
-        return runner.run(main())
+        yield send
 
 
 def _uvloop() -> asyncio.AbstractEventLoop:
     return pytest.importorskip("uvloop").new_event_loop()  # type: ignore[no-any-return]
 
 
+@contextmanager
 def _http_client(
-    store: PinStore,
-    context: ssl.SSLContext,
-    urls: Sequence[str],
-    *,
-    method: str = "GET",
-    proxy: str | None = None,
-    between: Between | None = None,
-    **options: Any,
-) -> list[int]:
-    found: list[int] = []
-    first = urlsplit(urls[0])
-    at = first if proxy is None else urlsplit(proxy)
+    store: PinStore, context: ssl.SSLContext, first: str, proxy: str | None, options: dict[str, Any]
+) -> Generator[Send]:
+    at = urlsplit(proxy or first)
     assert at.hostname is not None
     connection = PinnedHTTPSConnection(at.hostname, at.port, store=store, context=context, timeout=60, **options)
     if proxy is not None:
-        connection.set_tunnel(str(first.hostname), first.port)
-    try:
-        for url in urls:
-            connection.request(method, urlsplit(url).path)
-            response = connection.getresponse()
-            response.read()
-            found.append(response.status)
-            if between is not None:
-                between()
-    finally:
-        connection.close()
-    return found
+        connection.set_tunnel(str(urlsplit(first).hostname), urlsplit(first).port)
+
+    def send(method: str, url: str) -> int:
+        connection.request(method, urlsplit(url).path)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    with closing(connection):
+        yield send
 
 
+@contextmanager
 def _urllib_request(
-    store: PinStore,
-    context: ssl.SSLContext,
-    urls: Sequence[str],
-    *,
-    method: str = "GET",
-    proxy: str | None = None,
-    between: Between | None = None,
-    **options: Any,
-) -> list[int]:
+    store: PinStore, context: ssl.SSLContext, first: str, proxy: str | None, options: dict[str, Any]
+) -> Generator[Send]:
     proxies = urllib.request.ProxyHandler({} if proxy is None else {"https": proxy})
     opener = urllib.request.build_opener(PinnedHTTPSHandler(store, context=context, **options), proxies)
-    found: list[int] = []
-    for url in urls:
+
+    def send(method: str, url: str) -> int:
         with opener.open(urllib.request.Request(url, method=method), timeout=60) as response:
             response.read()
-            found.append(response.status)
-        if between is not None:
-            between()
-    return found
+            return int(response.status)
+
+    yield send
 
 
 LIBRARIES = [
+    _both("httpx", _httpx, PinnedClient, httpx),
+    _both("httpx-async", _httpx_async, PinnedAsyncClient, httpx),
+    _both("httpx2", _httpx, PinnedClient2, httpx2),
+    _both("httpx2-async", _httpx_async, PinnedAsyncClient2, httpx2),
+    Library("requests", _visit(_requests), requests.exceptions.SSLError),
+    Library("urllib3", _visit(_urllib3), urllib3.exceptions.MaxRetryError),
+    Library("aiohttp", _visit_async(_aiohttp), aiohttp.ClientConnectorCertificateError),
+    Library("aiohttp-uvloop", _visit_async(_aiohttp, _uvloop), aiohttp.ClientConnectorCertificateError),
     Library(
-        "httpx",
-        _httpx(PinnedClient),
-        httpx.ConnectError,
-        proxy_class=httpx.Proxy,
-        http2=_httpx(PinnedClient, http2=True),
+        "http.client", _visit(_http_client), PinValidationError, redirects=False, plain_http=False, tls_proxies=False
     ),
-    Library(
-        "httpx-async",
-        _httpx_async(PinnedAsyncClient),
-        httpx.ConnectError,
-        proxy_class=httpx.Proxy,
-        http2=_httpx_async(PinnedAsyncClient, http2=True),
-    ),
-    Library(
-        "httpx2",
-        _httpx(PinnedClient2),
-        httpx2.ConnectError,
-        proxy_class=httpx2.Proxy,
-        http2=_httpx(PinnedClient2, http2=True),
-    ),
-    Library(
-        "httpx2-async",
-        _httpx_async(PinnedAsyncClient2),
-        httpx2.ConnectError,
-        proxy_class=httpx2.Proxy,
-        http2=_httpx_async(PinnedAsyncClient2, http2=True),
-    ),
-    Library("requests", _requests, requests.exceptions.SSLError),
-    Library("urllib3", _urllib3, urllib3.exceptions.MaxRetryError),
-    Library("aiohttp", _aiohttp(None), aiohttp.ClientConnectorCertificateError),
-    Library("aiohttp-uvloop", _aiohttp(_uvloop), aiohttp.ClientConnectorCertificateError),
-    Library("http.client", _http_client, PinValidationError, redirects=False, plain_http=False, tls_proxies=False),
-    Library("urllib.request", _urllib_request, urllib.error.URLError, pools=False, tls_proxies=False),
+    Library("urllib.request", _visit(_urllib_request), urllib.error.URLError, pools=False, tls_proxies=False),
 ]
 
 every_library = pytest.mark.parametrize("library", LIBRARIES, ids=str)

@@ -20,12 +20,18 @@ URLLIB = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).
 # Programs on top of http.client, which also note pins. Each gets a URL, and ends with an error if it is refused.
 NOTING = {
     "urllib": URLLIB,
+    # With a response class of its own.
     "http.client": """
 import http.client, sys, urllib.parse
+class Response(http.client.HTTPResponse):
+    def status_of_its_own(self):
+        return self.status
+class Connection(http.client.HTTPSConnection):
+    response_class = Response
 parts = urllib.parse.urlsplit(sys.argv[1])
-connection = http.client.HTTPSConnection(parts.hostname, parts.port)
+connection = Connection(parts.hostname, parts.port)
 connection.request("GET", "/", headers={"Connection": "close"})
-print(connection.getresponse().status)
+print(connection.getresponse().status_of_its_own())
 """,
     "urllib3": """
 import ssl, sys, urllib3

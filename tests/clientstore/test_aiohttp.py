@@ -67,11 +67,18 @@ class _ChangesItsHost(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
+async def _adds_a_host(req: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
+    req.headers.add("Host", HOST)
+    response: aiohttp.ClientResponse = await handler(req)
+    return response
+
+
 WAYS = [
     Way("server_hostname=", HOST, OTHER, lambda world, site: {"server_hostname": OTHER}),
     Way("Host field", OTHER, OTHER, lambda world, site: {"headers": {"Host": HOST}}),
     Way("Host field with a port", OTHER, OTHER, lambda world, site: {"headers": {"host": f"{HOST.upper()}:443"}}),
     Way("Host field of the session", OTHER, OTHER, session={"headers": {"Host": f"{HOST}."}}),
+    Way("Host field added to another one", OTHER, OTHER, session={"middlewares": (_adds_a_host,)}),
     Way("Host field set while it is sent", OTHER, OTHER, session={"request_class": _ChangesItsHost}),
     Way(
         "ssl=False and Host field set while it is sent",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dynpin import Pin
 from dynpin.clientstore import PinStore
 
+from ..cli.processes import called
 from ..clock import Clock
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
@@ -105,6 +106,24 @@ def test_refusals_are_kept_for_a_person_to_see(tmp_path: Path, clock: Clock) -> 
             ("two.example", "b.two.example", 1),
             ("one.example", "b.one.example", 1),
         ]
+
+
+@pytest.mark.parametrize(
+    "damage", ["host = CAST(x'ff' AS TEXT)", "scope = x'ff'", "bound = 'x'", "refused_at = 'x'", "refused_at = 9e999"]
+)
+def test_a_damaged_refusal_hides_no_other_and_stops_no_command(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "pins.sqlite"
+    with PinStore(file, max_hosts_per_domain=1) as store:
+        visit(store, "a.one.example", "b.one.example", "a.two.example", "b.two.example")
+        change = f"UPDATE refusals SET {damage} WHERE scope = 'two.example'"
+        store.database.write(lambda connection: connection.execute(change).rowcount)
+    with PinStore(file) as store:
+        assert "b.one.example" in [refusal.host for refusal in store.refusals()]
+    for command in ("list", "check"):
+        for form in ((), ("--json",)):
+            done = called("hosts", command, "--store", file, *form)
+            assert done.returncode == 0, done.stderr
+            assert b"b.one.example" in done.stdout + done.stderr
 
 
 labels = st.sampled_from(["a", "b", "evil", "h-1", "h.x", "x"])

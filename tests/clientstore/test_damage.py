@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -97,6 +99,19 @@ def test_a_spoilt_page_is_noticed_and_the_other_pages_are_saved(filled: Path, cl
     assert 1_900 < done.kept < 2_000
     assert {"h0000.test", "h0500.test", "h1500.test", "h1999.test"} <= saved
     assert check(filled, BASE) == []
+
+
+def test_what_lies_between_two_damages_is_saved(filled: Path, clock: Clock) -> None:
+    spoil(filled, lambda content: content.index(b"h0300.test" + LEAF.digest))
+    spoil(filled, lambda content: content.index(b"h1700.test" + LEAF.digest))
+    with contextlib.closing(sqlite3.connect(filled, isolation_level=None)) as other:
+        for host in ("h0700.test", "h1400.test"):
+            other.execute("UPDATE hosts SET report_uri = CAST(x'ff' AS TEXT) WHERE host = ?", (host,))
+    done = repair(filled, BASE)
+    saved = names(filled, clock)
+    assert 1_900 < done.kept == len(saved) < 2_000
+    assert {"h0000.test", "h0500.test", "h1000.test", "h1500.test", "h1999.test"} <= saved
+    assert not {"h0300.test", "h0700.test", "h1400.test", "h1700.test"} & saved
 
 
 def test_repair_keeps_reports_and_overrides(file: Path, clock: Clock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import json
 import logging
 import ssl
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ from dynpin.clientstore.store.table import HostRow, entry_of, row_of
 from dynpin.hosts import OnExpiry
 from dynpin.recovery import NotedRecovery, Recovery
 
-from ..clock import Clock
+from ..cli.processes import called
+from ..clock import BASE, Clock
 from .world import HOST, World, leaf_pin, tls_world
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
@@ -77,6 +79,27 @@ def test_the_nearest_entry_applies_wherever_it_came_from(store: PinStore) -> Non
     store.pin("a.test", [LEAF])
     assert store.validate("a.test", [LEAF]).ok
     assert not store.validate("b.test", [LEAF]).ok
+
+
+@pytest.mark.parametrize("name", ["*.bank.test", "*", "b*k.test", "127.0.0.1", "[::1]"])
+def test_a_name_with_which_no_connection_is_compared_is_refused(store: PinStore, tmp_path: Path, name: str) -> None:
+    reason = "would never be enforced" if "*" in name else "is an IP address"
+    entry = KnownPinnedHost(name, (LEAF,), False, None, BASE, None, "static")
+    for act in (
+        lambda: store.pin(name, [LEAF]),
+        lambda: store.merge([entry]),
+        lambda: store.preload([entry], "shop"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            act()
+    assert store.hosts() == []
+    for source in ("static", "header"):
+        lines = tmp_path / "pins.jsonl"
+        end = {"expires_at": "2030-01-01T00:00:00Z", "on_expiry": "release"}
+        lines.write_text(json.dumps({"host": name, "pins": [str(LEAF)], "source": source, **end}))
+        done = called("hosts", "import", lines, "--store", tmp_path / "imported")
+        assert done.returncode == 2
+        assert reason in done.stderr.decode()
 
 
 # -- expiry -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import Result
 
 from dynpin import Pin, PublicKeyPins
+from dynpin.deploy.many import inventories_below
 from dynpin.deploy.parallel import all_of, as_they_end
 from tests.deploy.commands import dynpin
 from tests.deploy.servers import Site, make_site
@@ -104,9 +105,31 @@ def test_the_history_beside_an_inventory_counts(folder: Path, site: Site, addres
     assert begun.exit_code == 1, begun.output  # recorded, and the inventory beside it makes another header
     result = check_all(own, site, address)
     assert (result.exit_code, "history-differs" in result.stdout) == (1, True)
+    other = (own / "dynpin-history.json").read_text().replace(own.name, "other.example.com")
+    (own / "dynpin-history.json").write_text(other)
+    result = check_all(own, site, address)
+    assert (result.exit_code, "is the history of other.example.com" in result.stdout) == (1, True), result.output
+    told = dynpin("check", "--inventory", str(own / "dynpin.toml"), *history)
+    assert (told.exit_code, "is the history of other.example.com" in told.stderr) == (2, True), told.output
     (own / "dynpin-history.json").write_text("{")
     result = check_all(own, site, address)
     assert (result.exit_code, "dynpin rotate repair" in result.stdout) == (1, True)
+
+
+def test_no_site_is_left_out_for_the_kind_of_its_files(tmp_path: Path) -> None:
+    sites, real = tmp_path / "sites", tmp_path / "real" / "deeper"
+    for path in (sites / "folder" / "dynpin.toml", real):
+        path.mkdir(parents=True)
+    (real / "dynpin.toml").write_text("")
+    (sites / "enabled").symlink_to(real)
+    (sites / "elsewhere").symlink_to(tmp_path / "real")  # it has no site itself
+    (sites / "gone").mkdir()
+    (sites / "gone" / "dynpin.toml").symlink_to(tmp_path / "absent")
+    found, unread = inventories_below(sites)
+    assert [str(each.parent.relative_to(sites)) for each in found] == ["enabled", "folder", "gone"]
+    assert unread == ()
+    result = dynpin("check", "--all", str(sites))
+    assert (result.exit_code, "3 sites, 3 with a finding." in result.stdout) == (1, True), result.output
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")

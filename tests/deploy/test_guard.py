@@ -71,6 +71,23 @@ def test_the_certificate_of_a_ca(shop: Shop) -> None:
     assert codes(seen)[-1] == "clients-locked-out"
 
 
+@pytest.mark.parametrize("pinned", ["leaf", "chain"])
+def test_a_certificate_that_issued_nothing_is_in_no_validated_chain(pinned: str, shop: Shop) -> None:
+    """Clients do not see it, though it is in the file: its pin saves nobody (RFC 7469 §2.6)."""
+    shop.inventory.write_text(f'pinned = "{pinned}"\n{shop.inventory.read_text()}')
+    dynpin("rotate", "record")
+    issuer, unknown = Authority(), new_key()
+    stray = shop.authority.chain(shop.key, Shop.HOST)
+    seen = asked(shop.renewed(issuer.chain(unknown, Shop.HOST) + stray, unknown), code=1)
+    assert "clients-locked-out" in codes(seen)
+    seen = asked(shop.renewed(issuer.chain(shop.next, Shop.HOST) + stray, shop.next), code=1)
+    assert "clients-locked-out" not in codes(seen)
+    # Nor is it a part of what the history has as deployed.
+    (shop.folder / "deployed.pem").write_bytes(issuer.chain(unknown, Shop.HOST) + stray)
+    told = dynpin("rotate", "record", "--chain", "deployed.pem")
+    assert (told.exit_code, "clients are locked out now" in told.output) == (1, True), told.output
+
+
 def test_every_reason_is_listed(shop: Shop) -> None:
     expired = shop.authority.leaf(new_key(), "api.acme.test", start=NOW - 2 * DAY, end=NOW - DAY)
     seen = asked(shop.renewed(expired, shop.key), code=1)
@@ -221,6 +238,20 @@ def test_an_inventory_that_has_more_pins_than_the_history_is_believed(shop: Shop
     # It is sent from now on, as far as anybody knows, so its new key is too fresh.
     late = asked(shop.renewed(shop.authority.chain(shop.next, Shop.HOST), shop.next), code=1)
     assert codes(late) == ["clients-locked-out"]
+
+
+def test_a_ramp_whose_state_was_lost_is_not_called_unused(shop: Shop) -> None:
+    """The history has the report-only header of the first day, and the new state begins there again."""
+    report = 'report_uri = "https://reports.acme.example/r/token/enforce"\n[ramp]\n'
+    shop.inventory.write_text(shop.inventory.read_text() + report)
+    assert dynpin("rotate", "record").exit_code == 0
+    unknown = new_key()
+    renewed = shop.renewed(shop.authority.chain(unknown, Shop.HOST), unknown)
+    assert asked(renewed, code=0)["locked_out"] == []
+    history = shop.folder / "dynpin-history.json"
+    history.write_text(history.read_text().replace(f"{NOW:%Y-%m-%d}", f"{NOW - 60 * DAY:%Y-%m-%d}"))
+    assert codes(asked(renewed, code=1)) == ["clients-locked-out"]
+    assert "it is unknown what the ramp sent" in dynpin("guard", str(renewed)).stderr
 
 
 def test_without_a_history_a_key_that_was_never_deployed_does_not_pass(shop: Shop) -> None:

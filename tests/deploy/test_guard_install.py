@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from dynpin.deploy import locks
 from dynpin.deploy.install import InstallError, install, needs_reload, reload
 from tests.deploy.commands import dynpin
 from tests.deploy.guard_certificates import Shop, new_key, private_pem
@@ -356,6 +357,7 @@ def test_a_certificate_of_a_key_of_this_site_that_lost_its_host_is_not_skipped(
     stopped = dynpin("guard", str(renewed), "--install", "tls", "--skip-other-sites")
     assert stopped.exit_code == 1, stopped.output
     assert "is for www2.acme.test, not for shop.acme.test" in stopped.stdout
+    assert "If two sites share the key" in stopped.stdout
 
 
 def test_two_hooks_at_the_same_time(shop: Shop) -> None:
@@ -374,3 +376,21 @@ def test_two_hooks_at_the_same_time(shop: Shop) -> None:
         processes.append(subprocess.Popen([sys.executable, "-c", run, *map(str, files), str(folder)]))
     assert [process.wait(300) for process in processes] == [0, 0]
     assert installed(folder) in pairs
+
+
+def test_a_hook_does_not_wait_for_ever_for_another_program(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "PATIENCE", 0.0)
+    folder = shop.folder / "served"
+    with (
+        locks.locked(shop.folder, shop.folder / "unused", "a test"),
+        pytest.raises(InstallError, match=r"nothing is installed in .*served: another command is changing"),
+    ):
+        install(*pair(shop), folder, reloads=False)
+    assert install(*pair(shop), folder, reloads=False)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_told(shop: Shop) -> None:
+    (shop.tls / "privkey.pem").unlink()
+    os.mkfifo(shop.tls / "privkey.pem")
+    with pytest.raises(InstallError, match=r"privkey\.pem: nothing writes to this pipe"):
+        install(*pair(shop), shop.tls, reloads=False)

@@ -69,6 +69,13 @@ def test_a_chain_becomes_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "dynpin check https://a.example/" in result.stdout
 
 
+def test_a_wildcard_is_no_address_to_look_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_site(tmp_path / "tls", "*.a.example")
+    result = init("tls/chain.pem")
+    assert (result.exit_code, "dynpin check https://NAME.a.example/" in result.stdout) == (0, True), result.output
+
+
 def test_a_backup_key_is_of_the_deployed_type_and_json_tells_all(tmp_path: Path) -> None:
     certificate = trustme.CA().issue_cert("a.example", key_type=trustme.KeyType.RSA)
     chain = tmp_path / "chain.pem"

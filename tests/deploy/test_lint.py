@@ -15,10 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from docs.fault_pages import example_circumstances, example_value, fault_page, index_page, write_pages
 from dynpin import InvalidHeader, Pin, PublicKeyPins
 from dynpin.deploy.lint import SEVERITIES, Circumstances, Finding, catalogue, lint
-from dynpin.deploy.lint.example import example_circumstances, example_value
-from dynpin.deploy.lint.pages import fault_page, index_page, write_pages
 from dynpin.header import DIRECTIVE_NAMES
 
 VECTORS = Path(__file__).parents[1] / "vectors"

@@ -297,7 +297,7 @@ def test_a_repair_needs_to_know_what_is_served_now(ground: Ground) -> None:
     assert "say what is served now: --inventory FILE" in rotate("repair", code=2)
     assert "say what is served now" in rotate("repair", "--header", str(header(old, NEW)), code=2)
     assert Path("dynpin-history.json").read_text() == "{"
-    assert "begin it with --host" in rotate("repair", "--header", str(header(old, NEW)), "--chain", "old.pem", code=2)
+    assert "name it with --host" in rotate("repair", "--header", str(header(old, NEW)), "--chain", "old.pem", code=2)
     rotate("repair", "--header", str(header(old, NEW)), "--chain", "old.pem", "--host", HOST)
     assert stored().header == header(old, NEW)
 

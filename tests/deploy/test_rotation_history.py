@@ -16,9 +16,21 @@ from hypothesis import strategies as st
 
 from dynpin import PublicKeyPins
 from dynpin.deploy import locks
-from dynpin.deploy.rotation import Deployed, Event, History, HistoryError, Listed, Planned, Published, held, status
+from dynpin.deploy.rotation import (
+    Deployed,
+    Event,
+    History,
+    HistoryError,
+    Listed,
+    Planned,
+    Published,
+    held,
+    status,
+    unknown_steps,
+)
 from dynpin.deploy.rotation.file import HistoryFile
 from dynpin.deploy.rotation.repair import in_order, salvage, with_unknown
+from dynpin.middleware.policy.steps import Ramp, Step
 from tests.deploy.test_rotation import CA, DAY, HOST, MONTH, NEW, NEXT, OLD, START, header, history, pinned
 
 # Every kind of event, in an order that happens.
@@ -107,6 +119,40 @@ def test_what_a_ramp_sent_stands_in_the_place_of_what_was_recorded() -> None:
     # What unpins is on no ramp.
     unpinned = history(Published(START, header(OLD, max_age=0)))
     assert unpinned.on_ramp(sent) == unpinned
+
+
+RAMP = Ramp(
+    (Step(None, int(7 * DAY)), Step(3600, int(DAY))), int(MONTH), "https://c.test", "t", "https://c.test/r/t", Path("s")
+)
+BEGINNING = Published(START, PublicKeyPins((OLD, NEW), report_only=True))
+UNKNOWN: dict[str, tuple[History, list[tuple[float, int | None]], list[tuple[float, int | None]]]] = {
+    "the server started after the record": (history(BEGINNING), [(START + DAY, None)], []),
+    "the file was lost": (
+        history(BEGINNING),
+        [(START + 50 * DAY, None)],
+        [(START, None), (START + 7 * DAY, 3600), (START + 8 * DAY, int(MONTH))],
+    ),
+    "there is no file": (
+        history(BEGINNING),
+        [],
+        [(START, None), (START + 7 * DAY, 3600), (START + 8 * DAY, int(MONTH))],
+    ),
+    "the height was recorded since": (
+        history(BEGINNING, Published(START + 7.5 * DAY, header(OLD, NEW, max_age=3600))),
+        [(START + 8 * DAY, None)],
+        [(START, None), (START + 7 * DAY, 3600), (START + 7.5 * DAY, 3600)],
+    ),
+    "the file goes back to the record": (history(BEGINNING), [(START - 1, None), (START + 90 * DAY, 3600)], []),
+    "what unpins is on no ramp": (history(Published(START, header(OLD, max_age=0))), [], []),
+    "what is assumed is not on it": (history(Published(START, header(OLD, max_age=60), is_assumed=True)), [], []),
+}
+
+
+@pytest.mark.parametrize(("kept", "sent", "expected"), UNKNOWN.values(), ids=UNKNOWN)
+def test_a_ramp_without_its_file_may_have_moved_up(
+    kept: History, sent: list[tuple[float, int | None]], expected: list[tuple[float, int | None]]
+) -> None:
+    assert unknown_steps(kept, RAMP, sent, START + 60 * DAY) == expected
 
 
 # --- the same thing twice -----------------------------------------------------------------------------------------

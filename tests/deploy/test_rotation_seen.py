@@ -84,7 +84,7 @@ LACKS: dict[str, tuple[History, float, Sight, list[str]]] = {
         PUBLISH,
         PUBLISHED_AT,
         toml(PublicKeyPins((OLD, NEXT, NEW), report_only=True), (OLD,)),
-        ["Public-Key-Pins-Report-Only is sent, of which clients note nothing", "mode"],
+        ["Public-Key-Pins-Report-Only is sent, and clients note nothing from it", "mode"],
     ),
     "any pinning": (PUBLISH, PUBLISHED_AT, toml(header(OLD, NEXT, NEW, max_age=0), (OLD,)), ["the header unpins"]),
     "patience": (PUBLISH, PUBLISHED_AT, toml(BRIDGE, (NEXT,)), [f"key {NEXT} locks out clients", "until 2026-12-25"]),

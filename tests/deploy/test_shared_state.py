@@ -120,7 +120,7 @@ def test_a_history_goes_on_from_the_file_of_the_time_before_the_nodes_shared_one
     earlier = History(HOST).with_event(Published(many.clock.now - HOUR, gone))
     file = a.inventory.with_name("dynpin-history.json")
     file.write_text(earlier.to_json())
-    for said in (f"goes on from {file}", "nothing new"):
+    for said in (f"It continues {file}", "nothing new"):
         # The present key is not in the earlier header: its holders are locked out, and record says so.
         assert said in run(a, "rotate", "record", "--history", str(file), code=1)
     assert str(gone.pins[0]) in run(a, "rotate", "status", code=1)
@@ -171,7 +171,7 @@ def test_a_repair_goes_on_from_the_earlier_file_too_and_assumes_that_it_is_not_a
     file.write_text(History(HOST).with_event(Published(many.clock.now - HOUR, year)).to_json())
     said = run(a, "rotate", "repair", *anew, "--history", str(file))
     assert f"1 event of {HOST} saved" in said
-    assert f"It goes on from {file}" in said
+    assert f"It continues {file}" in said
     until = datetime.fromtimestamp(many.clock.now + 365 * 24 * HOUR, UTC)
     assert f"Until {until:%Y-%m-%dT%H:%M}" in said
 

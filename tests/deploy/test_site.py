@@ -141,6 +141,37 @@ def test_a_history_begins_with_the_inventory(site: Site) -> None:
     assert (kept.host, kept.header, kept.chain) == (HOST, header(site), (Pin.from_file(site.chain),))
 
 
+def test_an_inventory_beside_the_history_goes_before_the_one_in_the_folder(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of the site in the working folder, such as a staging one, has nothing to do with that history."""
+    copy = tmp_path / "staging"
+    copy.mkdir()
+    (copy / "dynpin.toml").write_text(f'hosts = ["{HOST}"]\nkeys = []\n\n[policy]\nmax_age = 60\n')
+    monkeypatch.chdir(copy)
+    history = ("--history", "../dynpin-history.json")
+    assert dynpin("rotate", "record", *history).exit_code == 0
+    assert History.from_json((tmp_path / "dynpin-history.json").read_text()).header == header(site)
+    assert dynpin("guard", str(site.chain), "--header", str(header(site)), *history).exit_code == 0
+    # What is named goes before both.
+    told = ("--header", str(header(site)), "--chain", str(site.chain))
+    repaired = dynpin("rotate", "repair", "--anew", *told, *history)
+    assert repaired.exit_code == 0, repaired.output
+
+
+def test_a_history_whose_host_is_damaged_is_that_of_the_inventory(site: Site, tmp_path: Path) -> None:
+    dynpin("rotate", "record")
+    file = tmp_path / "dynpin-history.json"
+    file.write_text(file.read_text().replace(HOST, "not a host"))
+    assert "'not a host'" in dynpin("rotate", "status").stderr
+    (tmp_path / "dynpin.toml").rename(tmp_path / "away.toml")
+    unknown = dynpin("rotate", "repair")
+    assert (unknown.exit_code, "names no host that can be read" in unknown.stderr) == (2, True), unknown.output
+    (tmp_path / "away.toml").rename(tmp_path / "dynpin.toml")
+    assert dynpin("rotate", "repair").exit_code == 0
+    assert History.from_json(file.read_text()).host == HOST
+
+
 def test_a_new_key_says_which_line_pins_it(site: Site, tmp_path: Path) -> None:
     Path("passphrase").write_text("correct horse\n")
     made = dynpin("keys", "new", "--out", "tls", "--passphrase-file", "passphrase")

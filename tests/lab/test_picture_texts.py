@@ -19,7 +19,7 @@ from dynpin.lab.picture.glyphs import FORMS
 from dynpin.lab.picture.layout import LEAST_WIDTH, WIDTH, lay_out
 from dynpin.lab.picture.letters import BOLD, REGULAR
 from dynpin.lab.picture.paper import DARK, KEYS, LIGHT, key_color
-from dynpin.lab.picture.scene import Scene, Text, clipped, width, wrapped
+from dynpin.lab.picture.scene import Box, Scene, Text, clipped, width, wrapped
 from dynpin.lab.playing import Playing
 from dynpin.lab.scenarios import play, scenarios
 from dynpin.lab.timeline import Actor, Event, Held, Key, Role, Timeline
@@ -36,7 +36,11 @@ def timeline_of(name: str, played: dict[tuple[str, str], Playing]) -> Timeline:
 
 
 def overlaps(scene: Scene) -> list[tuple[str, str]]:
-    return [(one.text, other.text) for one, other in itertools.combinations(scene.texts, 2) if one.box.meets(other.box)]
+    return [(one.text, other.text) for one, other in itertools.combinations(scene.texts, 2) if meet(one.box, other.box)]
+
+
+def meet(one: Box, other: Box) -> bool:
+    return one.left < other.right and other.left < one.right and one.top < other.bottom and other.top < one.bottom
 
 
 def outside(scene: Scene) -> list[str]:

@@ -12,12 +12,13 @@ import pytest
 from numpy.typing import NDArray
 
 from dynpin.errors import InvalidStudy
-from dynpin.lab.simulation import Group, Outcome, Population, SitePolicy, Study, Traces, closed_forms, simulate
+from dynpin.lab.simulation import Group, Outcome, Population, SitePolicy, Study, Traces, simulate
 from dynpin.lab.simulation.calendar import Attack, Compromise, Event, Loss, Rotation
 from dynpin.lab.simulation.population import PRESETS
 from dynpin.lab.simulation.run import chunks
 from dynpin.lab.simulation.study_table import DAY
 from dynpin.lab.simulation.traces import read_traces
+from tests.lab import closed_forms
 
 Floats = NDArray[np.float64]
 

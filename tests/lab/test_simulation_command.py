@@ -238,7 +238,7 @@ sys.exit(main())
     command = [sys.executable, "-c", code, "simulate", "--loss", "3", "--clients", "1000000000", "--processes", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 2
-    assert done.stderr.startswith("dynpin: the system ended a process of the simulator")
+    assert done.stderr.startswith("dynpin: the system ended a process of this command")
     assert done.stderr.count("\n") == 1
 
 

@@ -24,7 +24,6 @@ from dynpin.lab.simulation import (
     SitePolicy,
     Study,
     advise,
-    closed_forms,
     curves,
     intervals,
     simulate,
@@ -35,6 +34,7 @@ from dynpin.lab.simulation.study import study_of
 from dynpin.lab.simulation.study_table import DAY
 from dynpin.lab.simulation.visits import Visits
 from dynpin.lab.simulation.world import build
+from tests.lab import closed_forms
 from tests.lab.clients_in_turn import RecorderLedger
 from tests.lab.test_simulation import BOUND, CLIENTS, MAX_AGE, WHEN, Floats, averaged, study
 from tests.recovery.conftest import HOST, Bank, authority, bank

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from werkzeug.serving import make_server
 
 from dynpin import Pin
+from dynpin.middleware import Policy
 
 from .pki import Pki, two_levels
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 HOST = "bank.test"
+ENFORCE, REPORT_ONLY = "public-key-pins", "public-key-pins-report-only"
+REPORTS = "https://reports.example.net/r/1"
 
 
 class Site:
@@ -63,6 +66,27 @@ class Site:
     def expected(self, rest: str = "max-age=3600") -> str:
         """The header of the files as they stand."""
         return "; ".join([*(f'pin-sha256="{pin}"' for pin in self.pins), rest])
+
+    def both(self) -> dict[str, Any]:
+        """For a middleware: a policy that enforces and, beside it, the next one on trial."""
+        trial = Policy(keys=self.chain, backups=self.pins[::-1], report_uri=REPORTS, mode="report-only")
+        return {"policy": Policy(**self.options), "report_only": trial}
+
+    def assert_both_sent(self, response: httpx.Response) -> None:
+        """Each of the two fields once. get_list would split a field at its commas, so this looks at the raw fields."""
+        found = [
+            (name.lower(), value) for name, value in response.headers.raw if name.lower().startswith(b"public-key")
+        ]
+        trial = self.expected(f'report-uri="{REPORTS}"')
+        assert found == [(ENFORCE.encode(), self.expected().encode()), (REPORT_ONLY.encode(), trial.encode())]
+
+    def assert_own_field_stands(self, client: httpx.Client, name: str) -> None:
+        """The field with this name is the application's own, and the other field is still sent."""
+        response = client.get("/own", params={"name": name})
+        own = [value for field, value in response.headers.raw if field.lower() == name.lower().encode()]
+        assert own == [b"max-age=0"]
+        other = ({ENFORCE, REPORT_ONLY} - {name.lower()}).pop()
+        assert response.headers[other].startswith(self.expected("").removesuffix("; "))
 
 
 def _write(file: Path, content: bytes) -> None:

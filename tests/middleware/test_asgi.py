@@ -21,12 +21,10 @@ from websockets.sync.client import connect as connect_websocket
 
 from dynpin import PolicyError
 from dynpin.middleware import Policy, PublicKeyPinsMiddleware
-from tests.middleware.conftest import Connect, Site, serving_asgi
+from tests.middleware.conftest import ENFORCE, Connect, Site, serving_asgi
 
-ENFORCE, REPORT_ONLY = "public-key-pins", "public-key-pins-report-only"
 # uvicorn ends the connection after an exception: no test may find it in the client's pool a moment before.
 CLOSE = {"connection": "close"}
-REPORTS = "https://reports.example.net/r/1"
 
 
 async def _hello(request: Request) -> Response:
@@ -86,22 +84,16 @@ def application(site: Site, **options: Any) -> Starlette:
     )
 
 
-def both(site: Site) -> dict[str, Any]:
-    """A policy that enforces and, beside it, the next one on trial."""
-    trial = Policy(keys=site.chain, backups=site.pins[::-1], report_uri=REPORTS, mode="report-only")
-    return {"policy": Policy(**site.options), "report_only": trial}
-
-
 @pytest.fixture(scope="module")
 def wrapped(module_site: Site, connect: Connect) -> httpx.Client:
-    app = PublicKeyPinsMiddleware(application(module_site), **both(module_site))
+    app = PublicKeyPinsMiddleware(application(module_site), **module_site.both())
     return connect(serving_asgi, app, module_site)
 
 
 @pytest.fixture(scope="module")
 def added(module_site: Site, connect: Connect) -> httpx.Client:
     app = application(module_site)
-    app.add_middleware(PublicKeyPinsMiddleware, **both(module_site))
+    app.add_middleware(PublicKeyPinsMiddleware, **module_site.both())
     return connect(serving_asgi, app, module_site)
 
 
@@ -131,13 +123,7 @@ def test_every_https_response_carries_it(
 ) -> None:
     response = client.request(method, path)
     assert (response.status_code, response.text) == (status, text)
-    # get_list would split a field at its commas; the raw fields tell whether one is doubled.
-    found = [(name.lower(), value) for name, value in response.headers.raw if name.lower().startswith(b"public-key")]
-    pins = module_site.expected("").removesuffix("; ")
-    assert found == [
-        (ENFORCE.encode(), module_site.expected().encode()),
-        (REPORT_ONLY.encode(), f'{pins}; report-uri="{REPORTS}"'.encode()),
-    ]
+    module_site.assert_both_sent(response)
 
 
 def test_a_static_file_carries_it(client: httpx.Client, module_site: Site) -> None:
@@ -159,15 +145,11 @@ def test_under_add_middleware_starlettes_own_500_comes_from_outside(added: httpx
 
 @pytest.mark.parametrize("name", ["Public-Key-Pins", "Public-Key-Pins-Report-Only"])
 def test_what_the_application_sets_itself_stands(name: str, client: httpx.Client, module_site: Site) -> None:
-    response = client.get("/own", params={"name": name})
-    assert [value for field, value in response.headers.raw if field.lower() == name.lower().encode()] == [b"max-age=0"]
-    # Each name on its own: the other field is still sent.
-    other = ({ENFORCE, REPORT_ONLY} - {name.lower()}).pop()
-    assert response.headers[other].startswith(module_site.expected("").removesuffix("; "))
+    module_site.assert_own_field_stands(client, name)
 
 
 def test_plain_http_carries_nothing(module_site: Site, connect: Connect) -> None:
-    app = PublicKeyPinsMiddleware(application(module_site), **both(module_site))
+    app = PublicKeyPinsMiddleware(application(module_site), **module_site.both())
     response = connect(serving_asgi, app, None).get("/")
     assert (response.status_code, response.text) == (200, "hello")
     assert not [name for name in response.headers if name.startswith("public-key")]
@@ -187,7 +169,7 @@ def test_a_proxy_that_is_not_trusted_is_told_once(
 
 def test_the_scheme_is_what_a_trusted_proxy_says(module_site: Site, connect: Connect) -> None:
     # uvicorn believes X-Forwarded-Proto from 127.0.0.1 by default; the middleware believes uvicorn.
-    app = PublicKeyPinsMiddleware(application(module_site), **both(module_site))
+    app = PublicKeyPinsMiddleware(application(module_site), **module_site.both())
     client = connect(serving_asgi, app, None)
     assert client.get("/", headers={"x-forwarded-proto": "https"}).headers[ENFORCE] == module_site.expected()
 
@@ -213,7 +195,7 @@ def test_lifespan_reaches_the_application(module_site: Site, connect: Connect) -
     async def lifespan(app: Starlette) -> AsyncGenerator[dict[str, str]]:
         yield {"word": "started"}
 
-    app = PublicKeyPinsMiddleware(Starlette(routes=[Route("/", state)], lifespan=lifespan), **both(module_site))
+    app = PublicKeyPinsMiddleware(Starlette(routes=[Route("/", state)], lifespan=lifespan), **module_site.both())
     assert connect(serving_asgi, app, module_site).get("/").text == "started"
 
 
@@ -358,7 +340,7 @@ def test_an_error_is_held_until_a_server_hears_of_it(
 
 
 def test_two_policies_are_one_of_each_kind(site: Site) -> None:
-    policy, trial = both(site).values()
+    policy, trial = site.both().values()
     for given, words in (
         ({"policy": policy, "report_only": policy}, "report_only= takes a policy of mode='report-only'"),
         ({"policy": trial, "report_only": trial}, "two policies are report-only"),

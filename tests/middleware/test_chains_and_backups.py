@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from dynpin import Pin, PolicyError
 from dynpin.clientstore import PinStore, enforce
 from dynpin.clientstore.enforcement import verified_chain
-from dynpin.lab.certificates import KeyPair
+from dynpin.lab.certificates import Authority, KeyPair
 from dynpin.middleware import Policy
 from dynpin.middleware.policy import (
     Key,
+    certain_pins,
     in_chain,
     read_chain,
     read_key,
@@ -54,6 +55,39 @@ def test_a_key_that_issued_or_is_in_the_chain_is_no_backup(pki: Pki, tmp_path: P
     assert validated_path(served[0], [roots]) == (pki.leaf.key.pin, pki.intermediate.key.pin, pki.root.key.pin)
 
 
+def test_what_every_client_finds_in_its_chain(pki: Pki, tmp_path: Path) -> None:
+    """Not a certificate that issued nothing, nor what is above a root that some clients know."""
+    cross = pki.root.cross_signed(pki.other)
+    again = pki.root.cross_signed(Authority("A third root"))
+    leaf, intermediate = pki.leaf.served
+    issuing = (pki.leaf.key.pin, pki.intermediate.key.pin, pki.root.key.pin)
+    known, old = tmp_path / "known.pem", tmp_path / "old.pem"
+    known.write_bytes(pki.root.pem)
+    old.write_bytes(pki.other.pem)
+    served: dict[str, tuple[bytes, list[Path], tuple[Pin, ...]]] = {
+        "as servers send it": (pki.leaf.pem, [], issuing[:2]),
+        "with the root": (pem(*pki.whole), [], issuing),
+        "in any order": (pem(leaf, pki.root.certificate, intermediate), [], issuing),
+        "with a stranger": (pem(leaf, pki.other.certificate), [], issuing[:1]),
+        "with another leaf": (pki.leaf.pem + pem(pki.root.issue(HOST, LEAF).served[0]), [], issuing[:2]),
+        "up to another root": (
+            pem(leaf, intermediate, cross.certificate, pki.other.certificate),
+            [old],
+            (*issuing, pki.other.key.pin),
+        ),
+        "past a known root": (pem(leaf, intermediate, cross.certificate, pki.other.certificate), [known], issuing),
+        "past a root that is in it": (pem(*pki.whole, cross.certificate, pki.other.certificate), [], issuing),
+        "of two issuers of an issuer": (
+            pem(leaf, intermediate, cross.certificate, again.certificate, pki.other.certificate),
+            [],
+            issuing,
+        ),
+        "a key alone": (pki.leaf.key.public_pem, [], issuing[:1]),
+    }
+    found = {name: certain_pins(read_chain(data, "c"), roots) for name, (data, roots, _) in served.items()}
+    assert found == {name: expected for name, (_, _, expected) in served.items()}
+
+
 def test_roots_that_cannot_be_read_are_said(pki: Pki, tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"absent\.pem, which roots names, holds no roots that can be read"):
         in_chain(Key("x", pki.spare.pin), [read_chain(pki.leaf.pem, "c")], [tmp_path / "absent.pem"])
@@ -84,7 +118,7 @@ POLICIES: dict[str, tuple[Callable[[Pki], dict[str, Any]], str]] = {
     ),
     "a stranger pinned": (
         lambda pki: {"keys": pem(pki.whole[0], pki.other.certificate), "pinned": 1},
-        "issued its leaf",
+        "it issued nothing there",
     ),
     "keys and backups swapped": (
         lambda pki: {"keys": pki.root.pem, "backups": pki.leaf.pem, "hosts": HOST},

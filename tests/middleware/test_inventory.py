@@ -18,9 +18,8 @@ from dynpin.middleware import Policy, PublicKeyPinsMiddleware, PublicKeyPinsWSGI
 from dynpin.middleware.policy import read_inventory
 from dynpin.middleware.policy.watching import Watcher
 from tests.deploy.commands import dynpin
-from tests.middleware.conftest import HOST, Connect, Site, serving_asgi
+from tests.middleware.conftest import HOST, REPORTS, Connect, Site, serving_asgi
 
-REPORTS = "https://reports.example.net/r/1"
 SOUND = """
 hosts = ["bank.test"]
 keys = ["tls/fullchain.pem"]

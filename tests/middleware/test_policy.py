@@ -21,10 +21,9 @@ from hypothesis import strategies as st
 from dynpin import KnownPinnedHost, Pin, PolicyError, PublicKeyPins
 from dynpin.hosts import applicable
 from dynpin.middleware import Policy
-from tests.middleware.conftest import HOST, Site, chain_pem
+from tests.middleware.conftest import HOST, REPORTS, Site, chain_pem
 
 DAY = 86_400
-REPORTS = "https://reports.example.net/r/1"
 
 
 def test_the_header_of_two_files(site: Site) -> None:

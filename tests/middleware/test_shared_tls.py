@@ -12,7 +12,7 @@ import pytest
 import trustme
 from typer.testing import CliRunner
 
-from dynpin.cli.nodes import app as nodes_command
+from dynpin.cli.app import app
 from dynpin.deploy.agreement import agreement
 from dynpin.middleware.collector import collector
 from dynpin.middleware.policy import read_inventory
@@ -80,7 +80,7 @@ def test_a_certificate_that_does_not_verify_says_what_to_do(
     assert node.policy.header is None
     assert "its ramp does not move up: the state of bank.test at https://127.0.0.1:" in caplog.text
     _, (wrong,) = agreement(read_inventory(node.inventory))  # as dynpin check says it
-    listed = CliRunner().invoke(nodes_command, ["list", "--inventory", str(node.inventory)])
+    listed = CliRunner().invoke(app, ["nodes", "list", "--inventory", str(node.inventory)])
     assert listed.exit_code == 2
     for told in (caplog.text, wrong, listed.stderr):
         assert "the certificate of https://127.0.0.1:" in told

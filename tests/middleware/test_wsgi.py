@@ -18,16 +18,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from dynpin import PolicyError
 from dynpin.middleware import Policy, PublicKeyPinsWSGIMiddleware
-from tests.middleware.conftest import Connect, Site, serving_wsgi
-
-ENFORCE, REPORT_ONLY = "public-key-pins", "public-key-pins-report-only"
-REPORTS = "https://reports.example.net/r/1"
-
-
-def both(site: Site) -> dict[str, Any]:
-    """A policy that enforces and, beside it, the next one on trial."""
-    trial = Policy(keys=site.chain, backups=site.pins[::-1], report_uri=REPORTS, mode="report-only")
-    return {"policy": Policy(**site.options), "report_only": trial}
+from tests.middleware.conftest import ENFORCE, Connect, Site, serving_wsgi
 
 
 def application(site: Site) -> flask.Flask:
@@ -64,7 +55,7 @@ def application(site: Site) -> flask.Flask:
 @pytest.fixture(scope="module")
 def client(module_site: Site, connect: Connect) -> httpx.Client:
     app = application(module_site)
-    app.wsgi_app = PublicKeyPinsWSGIMiddleware(app.wsgi_app, **both(module_site))  # type: ignore[method-assign] # Flask's own way
+    app.wsgi_app = PublicKeyPinsWSGIMiddleware(app.wsgi_app, **module_site.both())  # type: ignore[method-assign] # Flask's own way
     return connect(serving_wsgi, app, module_site)
 
 
@@ -92,24 +83,16 @@ def test_every_https_response_carries_it(
     response = client.request(method, path, headers=headers)
     assert response.status_code == status
     assert text is None or response.text == text
-    found = [(name.lower(), value) for name, value in response.headers.raw if name.lower().startswith(b"public-key")]
-    pins = module_site.expected("").removesuffix("; ")
-    assert found == [
-        (ENFORCE.encode(), module_site.expected().encode()),
-        (REPORT_ONLY.encode(), f'{pins}; report-uri="{REPORTS}"'.encode()),
-    ]
+    module_site.assert_both_sent(response)
 
 
 @pytest.mark.parametrize("name", ["Public-Key-Pins", "Public-Key-Pins-Report-Only", "PUBLIC-KEY-PINS"])
 def test_what_the_application_sets_itself_stands(name: str, client: httpx.Client, module_site: Site) -> None:
-    response = client.get("/own", params={"name": name})
-    assert [value for field, value in response.headers.raw if field.lower() == name.lower().encode()] == [b"max-age=0"]
-    other = ({ENFORCE, REPORT_ONLY} - {name.lower()}).pop()
-    assert response.headers[other].startswith(module_site.expected("").removesuffix("; "))
+    module_site.assert_own_field_stands(client, name)
 
 
 def test_plain_http_carries_nothing(module_site: Site, connect: Connect) -> None:
-    app = PublicKeyPinsWSGIMiddleware(application(module_site), **both(module_site))
+    app = PublicKeyPinsWSGIMiddleware(application(module_site), **module_site.both())
     response = connect(serving_wsgi, app, None).get("/")
     assert (response.status_code, response.text) == (200, "hello")
     assert not [name for name in response.headers if name.startswith("public-key")]
@@ -127,7 +110,7 @@ def test_a_proxy_that_is_not_trusted_is_told_once(
 
 
 def test_the_scheme_is_what_a_trusted_proxy_says(module_site: Site, connect: Connect) -> None:
-    app = ProxyFix(PublicKeyPinsWSGIMiddleware(application(module_site), **both(module_site)))
+    app = ProxyFix(PublicKeyPinsWSGIMiddleware(application(module_site), **module_site.both()))
     client = connect(serving_wsgi, app, None)
     assert client.get("/", headers={"x-forwarded-proto": "https"}).headers[ENFORCE] == module_site.expected()
 
@@ -234,7 +217,7 @@ def test_the_validator_of_the_standard_library_finds_no_fault(path: str, module_
     environ: dict[str, Any] = {"SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": "", "HTTPS": "on"}
     setup_testing_defaults(environ)
     out, errors = io.BytesIO(), io.StringIO()
-    app = validator(PublicKeyPinsWSGIMiddleware(validator(application(module_site).wsgi_app), **both(module_site)))
+    app = validator(PublicKeyPinsWSGIMiddleware(validator(application(module_site).wsgi_app), **module_site.both()))
     SimpleHandler(io.BytesIO(), out, errors, environ).run(app)
     assert errors.getvalue() == ""
     assert f"\r\nPublic-Key-Pins: {module_site.expected()}\r\n".encode() in out.getvalue()

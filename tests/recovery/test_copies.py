@@ -86,6 +86,11 @@ def test_a_copy_from_a_backup_publishes_nothing_older(office: Office) -> None:
     ):
         assert (done.exit_code, "old copy" in done.output, "catch-up" in done.output) == (1, True, True), done.output
     assert before == {file: file.read_bytes() for file in office.www.rglob("*.json")}
+    # Nor if the first root is lost there.
+    (office.www / "1.root.json").rename(office.folder / "1.root.json")
+    refused = office.publish(copy="backup")
+    assert (refused.exit_code, "old copy" in refused.output) == (1, True), refused.output
+    (office.folder / "1.root.json").rename(office.www / "1.root.json")
     caught = office.do("catch-up", str(office.www), copy="backup")
     assert (caught.exit_code, "2.targets.json was copied" in caught.output) == (0, True), caught.output
     assert office.do("status", copy="backup").exit_code == 0

@@ -161,8 +161,24 @@ def test_the_commands_lead_from_keys_to_published_files(tmp_path: Path) -> None:
     assert (published.exit_code, "5 files" in published.output) == (0, True), published.output
     assert dynpin("recovery", "status", *folder).exit_code == 0
     assert dynpin("recovery", "refresh", str(tmp_path / "www"), *folder).exit_code == 0
+    assert f"Next: dynpin recovery publish {tmp_path / 'www'}" in dynpin("recovery", "refresh", *folder).output
+    # Cron would refresh a copy that nobody reads.
+    unmounted = dynpin("recovery", "refresh", str(tmp_path / "wwww"), *folder)
+    assert (unmounted.exit_code, "check that it is mounted" in unmounted.output) == (1, True), unmounted.output
+    assert not (tmp_path / "wwww").exists()
+    assert dynpin("recovery", "publish", str(tmp_path / "www"), *folder).exit_code == 0
     late = dynpin("recovery", "status", *folder, "--now", "2099-01-01", "--json")
     assert (late.exit_code, "has expired" in late.output) == (1, True)
     assert dynpin("recovery", "rotate-keys", "timestamp", *folder, *typed).exit_code == 0
     assert dynpin("recovery", "publish", str(tmp_path / "www"), *folder).exit_code == 0
     assert (tmp_path / "www" / "2.root.json").is_file()
+
+
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("passphrase").write_bytes(b"correct horse battery")
+    assert dynpin("recovery", "init", "--passphrase-file", "passphrase").exit_code == 0
+    for name, content in {"cut.json": b"[", "cut.csv": b"", "other.jsonl": b"\xff"}.items():
+        Path(name).write_bytes(content)
+        said = dynpin("recovery", "sign", name, "--yes", "--passphrase-file", "passphrase")
+        assert (said.exit_code, said.stderr.startswith(f"dynpin: {name}")) == (2, True), said.output

@@ -112,8 +112,16 @@ def test_two_processes_that_apply_lists_at_once_leave_the_newer_one(bank: Bank) 
     assert f"version 2 of the list gave {HOST} other pins" in bank.outcome()
 
 
-@pytest.mark.parametrize("damage", ["root = 7", "uri = 'x'"])
-def test_a_damaged_row_of_one_list_keeps_no_other_from_being_read(bank: Bank, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("root = 7", "uri = 'x'", "uri = CAST(x'ff' AS TEXT)", "uri = CAST(x'6800ff' AS TEXT)", "attempts = 9e999"),
+        *("looked_at = 'x'", "next_look_at = 'x'", "next_look_at = x'ff'", "outcome = CAST(x'ff' AS TEXT)"),
+    ],
+)
+def test_a_damaged_row_of_one_list_keeps_no_other_from_being_read(
+    bank: Bank, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     bank.lock_out()
     bank.operator.sign({HOST: bank.new_pins})
     other = "INSERT INTO looks VALUES (zeroblob(32), 'https://lists.test/', 1, -1, NULL, 0, NULL, NULL)"
@@ -122,3 +130,5 @@ def test_a_damaged_row_of_one_list_keeps_no_other_from_being_read(bank: Bank, da
     assert bank.refused()
     bank.finish_looks()
     assert not bank.refused(), bank.outcome()
+    # A text that cannot be read is shown as far as it can be.
+    assert ("damaged in the store's file" in caplog.text) == (not damage.startswith("outcome"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dynpin.deploy.recovery import SignedFiles
+from dynpin.deploy.recovery import SignedFiles, differing
 from tests.recovery.conftest import HOST, PINS
 from tests.recovery.operator import Operator
 
@@ -31,3 +31,16 @@ def test_each_fault_of_a_role_is_told(tmp_path: Path, role: str) -> None:
     assert f"{second} is version 1" in files.faults()
     second.unlink()
     assert str(second) in files.faults()[-1]
+
+
+def test_a_file_of_any_size_may_be_in_the_place_of_a_served_one(tmp_path: Path) -> None:
+    """Somebody who can write there can make it larger than the memory of this machine."""
+    operator = Operator(tmp_path)
+    operator.sign({HOST: PINS})
+    for file in operator.www.rglob("*.json"):
+        before = file.read_bytes()
+        with file.open("r+b") as opened:
+            opened.truncate(1 << 40)  # sparse: it needs no room
+        name = file.relative_to(operator.www).as_posix()
+        assert differing(operator.repository, operator.www) == [name]
+        file.write_bytes(before)

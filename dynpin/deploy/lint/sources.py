@@ -72,7 +72,7 @@ def fields_of_response(
     ]
 
 
-def fields_of_lines(text: str, circumstances: Circumstances, source: str = "stdin") -> list[HeaderField]:
+def fields_of_lines(text: str, circumstances: Circumstances) -> list[HeaderField]:
     """The pinning fields in the header lines of one response, such as the output of ``curl -sI``.
 
     Raises:
@@ -81,7 +81,7 @@ def fields_of_lines(text: str, circumstances: Circumstances, source: str = "stdi
     # RFC 7230 §3.2.4: a line that begins with white space continues the previous one.
     lines = re.sub(r"\r?\n[ \t]+(?=\S)", " ", text).splitlines()
     headers = [(name, value.strip()) for name, colon, value in (line.partition(":") for line in lines) if colon]
-    found = fields_of_response(headers, source, circumstances)
+    found = fields_of_response(headers, "stdin", circumstances)
     if not found:
         raise ValueError(f"no {ENFORCE_NAME} and no {REPORT_ONLY_NAME} line among the {len(lines)} that were read")
     return found

@@ -5,7 +5,7 @@ from .expiry import LIFETIMES, Expiry, clock_fault, expiries
 from .keys import OFFLINE, ONLINE, ROLES, open_to_others, read_signers
 from .listing import differences, listed_by_entries, listed_by_inventory
 from .published import PublishedList, list_faults, read_published
-from .publishing import catch_up, compare, differing, publish, strays
+from .publishing import catch_up, compare, differing, publish, refuse_unpublished, strays
 from .repository import Repository, create
 from .signed_files import Refused, SignedFiles
 from .storage import closed_folders
@@ -39,5 +39,6 @@ __all__ = [
     "read_published",
     "read_signers",
     "refresh",
+    "refuse_unpublished",
     "strays",
 ]

@@ -1,16 +1,15 @@
-"""From signatures to files that clients believe: completed, and refreshed.
+"""Make the files that clients believe, when there are enough signatures, and confirm them from time to time.
 
-What waits is removed last, so a process may be killed at any moment, and the same command goes on.
+The pending files are removed last. So a process may be killed at any moment, and the same command continues.
 
-With a new root goes a timestamp, a snapshot and a list that the old keys have signed too, as far as they are at hand.
-TUF's clients count the signatures of keys that their root names, and pass over others. So these files are right before
-the new root is there and after.
+A new root comes with a timestamp, a snapshot and a list that the old keys have signed too, as far as they are here.
+TUF's clients count the signatures of keys that their root names, and ignore others. So clients believe these files with
+the old root and with the new one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 
 from securesystemslib.signer import CryptoSigner  # pyright: ignore[reportPrivateImportUsage]
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp  # pyright: ignore[reportPrivateImportUsage]
@@ -18,7 +17,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from dynpin.errors import RecoveryError
 from dynpin.pin_list import PinList
 
-from .expiry import LIFETIMES, expires_soon
+from .expiry import expires_soon, expiry_of
 from .keys import ONLINE, with_keys
 from .repository import Repository
 from .signed_files import Refused, SignedFiles, is_signed, list_name
@@ -28,18 +27,18 @@ __all__ = ["complete", "refresh"]
 
 
 def complete(repository: Repository, signers: Sequence[CryptoSigner], *, now: float, above: int = 0) -> None:
-    """Take what has enough signatures for signed, and say by snapshot and timestamp that it is the present state.
+    """Make the pending files with enough signatures the current ones, with a new snapshot and a new timestamp.
 
     Args:
         repository: the operator's folder.
-        signers: the keys of snapshot and timestamp among them.
+        signers: keys; those of snapshot and timestamp must be among them.
         now: seconds since the epoch, UTC.
         above: the version of a timestamp that clients may have seen; see :func:`.publishing.compare`.
 
     Raises:
-        Refused: where signatures are missing.
-        InvalidPinFile: where clients would not read the list.
-        RecoveryError: where one of the two keys is missing, or the folder cannot be written.
+        Refused: if signatures are missing.
+        InvalidPinFile: if clients could not read the list.
+        RecoveryError: if one of the two keys is missing, or the folder cannot be written.
     """
     with changing(repository.folder):
         lacking = next((each for each in repository.pending() if each.missing), None)
@@ -68,21 +67,19 @@ def refresh(
     signers: Sequence[CryptoSigner],
     *,
     now: float,
-    lifetime: timedelta | None = None,
     above: int = 0,
 ) -> None:
-    """Say that the present state is still the present one: a new timestamp, and a new snapshot before it expires.
+    """Confirm the current files with a new timestamp. A snapshot that expires soon is signed again.
 
     Args:
         repository: the operator's folder.
-        signers: the key of timestamp, and where it is at hand that of snapshot.
+        signers: the key of timestamp, and that of snapshot if it is here.
         now: seconds since the epoch, UTC.
-        lifetime: how long the timestamp is good for; seven days by default.
         above: the version of a timestamp that clients may have seen; see :func:`.publishing.compare`.
 
     Raises:
-        Refused: where nothing has been published yet, or too few keys have signed the list.
-        RecoveryError: where the key is missing, or the folder cannot be written.
+        Refused: if nothing has been published yet, or if too few keys have signed the list.
+        RecoveryError: if the key is missing, or the folder cannot be written.
     """
     with changing(repository.folder):
         files = repository.files
@@ -92,10 +89,10 @@ def refresh(
         _refuse_unsigned(files, root, None)
         signer = _signer_of(root, "timestamp", signers)
         has_key = bool(with_keys(signers, root.roles["snapshot"].keyids))
-        # Without its key a snapshot is told about when it expires soon, and renewed where there is no way around.
+        # Without the key of snapshot, `status` warns before it expires. One that names an older list needs the key now.
         if not _has_snapshot(files, root) or (has_key and expires_soon("snapshot", files.snapshot().signed, now)):
             _make_snapshot(repository, [_signer_of(root, "snapshot", signers)], now)
-        _make_timestamp(repository, [signer], now, above, lifetime)
+        _make_timestamp(repository, [signer], now, above)
 
 
 def _has_snapshot(files: SignedFiles, root: Root) -> bool:
@@ -106,7 +103,7 @@ def _has_snapshot(files: SignedFiles, root: Root) -> bool:
 
 
 def _refuse_unsigned(files: SignedFiles, root: Root, targets: Metadata[Targets] | None) -> None:
-    """Refuse what no client would believe: roots that are no chain, no list, or one that too few keys have signed."""
+    """Refuse what no client would believe: roots that do not follow each other, or a list with too few signatures."""
     for fault in files.root_faults():
         raise Refused(f"{fault}. A copy of this folder, or `dynpin recovery catch-up FOLDER`, may have the right one")
     if targets is None and not files.newest("targets"):
@@ -115,27 +112,24 @@ def _refuse_unsigned(files: SignedFiles, root: Root, targets: Metadata[Targets] 
     if not is_signed(root, "targets", targets):
         raise Refused(
             f"version {targets.signed.version} of the list is signed by too few of the keys that version "
-            f"{root.version} of the root names: `dynpin recovery publish FOLDER` goes on where a command was cut off; "
-            "else `dynpin recovery sign dynpin.toml` makes a new list"
+            f"{root.version} of the root names. If a command was killed, `dynpin recovery publish FOLDER` continues "
+            "it; otherwise `dynpin recovery sign dynpin.toml` makes a new list"
         )
 
 
 def _make_snapshot(repository: Repository, signers: Iterable[CryptoSigner], now: float) -> None:
     version = repository.next_version("snapshot")
     meta = {"targets.json": MetaFile(repository.files.newest("targets"))}
-    snapshot = Metadata(Snapshot(version, expires=_expiry(now, LIFETIMES["snapshot"]), meta=meta))
+    snapshot = Metadata(Snapshot(version, expires=expiry_of("snapshot", now), meta=meta))
     for signer in signers:
         snapshot.sign(signer, append=True)
     write(repository.files.file("snapshot", version), snapshot.to_bytes())
 
 
-def _make_timestamp(
-    repository: Repository, signers: Iterable[CryptoSigner], now: float, above: int, lifetime: timedelta | None = None
-) -> None:
+def _make_timestamp(repository: Repository, signers: Iterable[CryptoSigner], now: float, above: int) -> None:
     version = max(repository.next_version("timestamp"), above + 1)
     meta = MetaFile(repository.files.newest("snapshot"))
-    expires = _expiry(now, lifetime or LIFETIMES["timestamp"])
-    timestamp = Metadata(Timestamp(version, expires=expires, snapshot_meta=meta))
+    timestamp = Metadata(Timestamp(version, expires=expiry_of("timestamp", now), snapshot_meta=meta))
     for signer in signers:
         timestamp.sign(signer, append=True)
     write(repository.files.file("timestamp"), timestamp.to_bytes())
@@ -144,16 +138,12 @@ def _make_timestamp(
 def _signer_of(root: Root, role: str, signers: Sequence[CryptoSigner]) -> CryptoSigner:
     found = with_keys(signers, root.roles[role].keyids)
     if not found:
-        raise RecoveryError(f"the key of {role} is not here: name its file by --key, or put it into the folder keys")
+        raise RecoveryError(f"the key of {role} is not here: name its file with --key, or put it into the folder keys")
     return found[0]
 
 
 def _signers_of(coming: Root, former: Root, role: str, signers: Sequence[CryptoSigner]) -> list[CryptoSigner]:
-    """The key of a role, and the one that it replaces if that is at hand."""
+    """The key of a role, and the key that it replaces, if that is here."""
     own = _signer_of(coming, role, signers)
     old = with_keys(signers, former.roles[role].keyids)
     return [own, *(each for each in old if each.public_key.keyid != own.public_key.keyid)]
-
-
-def _expiry(now: float, lifetime: timedelta) -> datetime:
-    return datetime.fromtimestamp(int(now), UTC) + lifetime

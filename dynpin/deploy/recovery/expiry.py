@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from tuf.api.metadata import Signed  # pyright: ignore[reportPrivateImportUsage]
 
 from dynpin.durations import duration
 from dynpin.report import rfc3339
 
-__all__ = ["LIFETIMES", "Expiry", "clock_fault", "expires_soon", "expiries"]
+from .signed_files import NAMES
+
+__all__ = ["LIFETIMES", "Expiry", "clock_fault", "expires_soon", "expiries", "expiry_of"]
 
 _DAY = 86_400.0
 # How long a signature is valid. For the list: somebody must sign again within this time. For the timestamp: so long an
@@ -24,7 +26,6 @@ LIFETIMES: Mapping[str, timedelta] = {
 }
 # How long before the expiry a person is warned, in seconds: the signer needs time to fetch the keys.
 _WARNING = {"root": 180 * _DAY, "targets": 30 * _DAY, "snapshot": 30 * _DAY, "timestamp": 1.5 * _DAY}
-_WHAT = {"root": "the root", "targets": "the list", "snapshot": "the snapshot", "timestamp": "the timestamp"}
 _DO = {
     "root": "dynpin recovery rotate-keys root, then dynpin recovery publish FOLDER",
     "targets": "dynpin recovery sign dynpin.toml, then dynpin recovery publish FOLDER",
@@ -51,6 +52,11 @@ class Expiry:
     version: int
     expires_at: float
     problem: str | None
+
+
+def expiry_of(role: str, now: float) -> datetime:
+    """When a signature of this role expires that is made at `now` (seconds since the epoch, UTC)."""
+    return datetime.fromtimestamp(int(now), UTC) + LIFETIMES[role]
 
 
 def expiries(signed: Mapping[str, Signed], now: float) -> list[Expiry]:
@@ -88,7 +94,7 @@ def _expiry(role: str, signed: Signed, now: float) -> Expiry:
     at = signed.expires.timestamp()
     problem = None
     if at <= now:
-        problem = f"{_WHAT[role]} has expired {duration(now - at)} ago: clients refuse the list. Do: {_DO[role]}"
+        problem = f"{NAMES[role]} has expired {duration(now - at)} ago: clients refuse the list. Do: {_DO[role]}"
     elif expires_soon(role, signed, now):
-        problem = f"{_WHAT[role]} expires in {duration(at - now)}: clients will refuse the list. Do: {_DO[role]}"
+        problem = f"{NAMES[role]} expires in {duration(at - now)}: clients will refuse the list. Do: {_DO[role]}"
     return Expiry(role, signed.version, at, problem)

@@ -1,8 +1,8 @@
-"""What clients read: published, held against what is published already, and taken over from there.
+"""Publish the files that clients read, compare them with those that are published, or copy those back.
 
-What clients see changes with one file, the timestamp. It is written after what it leads to, and a new root that needs
-it comes last. So a process may be killed at any moment: clients have the old list or the new one, and the same command
-goes on.
+One file, the timestamp, decides what clients see. It is written after the files that it leads to, and a new root that
+needs it comes last. So a process may be killed at any moment: clients have the old list or the new one, and the same
+command continues.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .repository import Repository
 from .signed_files import NAMES, Refused, SignedFiles, Versioned, is_signed, list_name
 from .storage import changing, make_folder, move_aside, write
 
-__all__ = ["catch_up", "compare", "differing", "publish", "strays"]
+__all__ = ["catch_up", "compare", "differing", "publish", "refuse_unpublished", "strays"]
 
 _Read = TypeVar("_Read")
 
@@ -44,9 +44,8 @@ def compare(repository: Repository, target: Path, *, replaced: Collection[str] =
         RecoveryError: if a file cannot be read.
     """
     theirs, ours = SignedFiles(target), repository.files
-    if not theirs.file("root", 1).is_file():
-        return 0
-    _refuse_another_root(ours, theirs)
+    if theirs.file("root", 1).is_file():  # if it is lost, what is beside it counts all the same
+        _refuse_another_root(ours, theirs)
     names = repository.waiting.coming_root()
     way_out = _CATCH_UP.format(target=target, folder=repository.folder)
     for role, version, there in _counting(theirs, names):
@@ -67,10 +66,23 @@ def compare(repository: Repository, target: Path, *, replaced: Collection[str] =
     return _timestamp_version(theirs, names)
 
 
+def refuse_unpublished(repository: Repository, target: Path) -> None:
+    """Refuse a folder that no list was published to: a misspelt one, or one that is not mounted.
+
+    Raises:
+        Refused: if the root is not there.
+    """
+    if not SignedFiles(target).file("root", 1).is_file():
+        raise Refused(
+            f"{target} does not publish the root of {repository.folder}: name the folder that does, and check that it "
+            "is mounted"
+        )
+
+
 def _refuse_another_root(ours: SignedFiles, theirs: SignedFiles) -> None:
     """Refuse a folder that begins with another root, or with one that is damaged."""
     here, there = ours.file("root", 1), theirs.file("root", 1)
-    if here.read_bytes() == there.read_bytes():
+    if _is_same(here, there):
         return
     fault = theirs.first_root_fault()
     if fault is not None:
@@ -163,8 +175,7 @@ def catch_up(repository: Repository, target: Path) -> list[Path]:
         RecoveryError: if a folder cannot be read or written.
     """
     theirs, ours = SignedFiles(target), repository.files
-    if not theirs.file("root", 1).is_file():
-        raise Refused(f"{target} does not publish the root of {repository.folder}: name the folder that does")
+    refuse_unpublished(repository, target)
     _refuse_another_root(ours, theirs)
     taken: list[Path] = []
     next_version = partial(repository.next_version, "timestamp")
@@ -234,7 +245,7 @@ def publish(repository: Repository, target: Path) -> list[str]:
                 f"{target} has version {version} of the timestamp, and {repository.folder} {timestamp.signed.version}, "
                 f"which clients refuse. Do: dynpin recovery refresh {target} --in {repository.folder}"
             )
-        repository.remember_place(target)  # first, so that `status` knows of it where this is cut off
+        repository.remember_place(target)  # first, so that `status` knows the place if this process is killed
         changed = _in_order(repository.files, differing(repository, target))
         for name in changed:
             make_folder((target / name).parent)
@@ -250,10 +261,13 @@ def differing(repository: Repository, target: Path) -> list[str]:
     """The public files that the target lacks or has in another version, in the order of publishing."""
     names = [path.relative_to(repository.public) for path in repository.public.rglob("*.json")]
     return [
-        name.as_posix()
-        for name in sorted(names, key=_rank)
-        if not (target / name).is_file() or (target / name).read_bytes() != (repository.public / name).read_bytes()
+        name.as_posix() for name in sorted(names, key=_rank) if not _is_same(repository.public / name, target / name)
     ]
+
+
+def _is_same(here: Path, there: Path) -> bool:
+    """Whether a served file equals one of ours. One of another size is not read: anybody may have put it there."""
+    return there.is_file() and there.stat().st_size == here.stat().st_size and there.read_bytes() == here.read_bytes()
 
 
 def _in_order(files: SignedFiles, changed: list[str]) -> list[str]:

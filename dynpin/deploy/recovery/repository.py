@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from securesystemslib.exceptions import UnverifiedSignatureError
@@ -27,12 +26,12 @@ from tuf.api.metadata import Key, Metadata, Root, Signed, TargetFile, Targets  #
 
 from dynpin.counts import counted
 from dynpin.errors import RecoveryError
-from dynpin.middleware.policy import sync_folder
+from dynpin.middleware.policy import read_file, sync_folder
 from dynpin.pin_list import PIN_LIST, PinList
 from dynpin.recovery import Recovery
 
 from ..keys import new_files
-from .expiry import LIFETIMES, expires_soon
+from .expiry import expires_soon, expiry_of
 from .keys import OFFLINE, ROLES, key_file, new_signers, pem_of, with_keys
 from .listing import differences, key_differences
 from .signed_files import NAMES, Refused, SignedFiles
@@ -62,7 +61,7 @@ def create(folder: Path, *, threshold: int, of: int, passphrase: bytes, now: flo
     with changing(folder):
         if any((folder / "public").glob("*.json")) or any((folder / "pending").glob("*.json")):
             raise FileExistsError(f"{folder} has a repository, and is not overwritten: choose another folder")
-        root = Root(expires=_expiry("root", now), consistent_snapshot=True)
+        root = Root(expires=expiry_of("root", now), consistent_snapshot=True)
         files, signers = _new_keys(root, folder, shares, passphrase)
         signed = Metadata(root)
         for signer in signers["root"]:
@@ -186,7 +185,7 @@ class Repository:
     def place(self) -> Path | None:
         """The folder that was published to last, which this machine may not have; None if there was none."""
         try:
-            return Path(self._place.read_text("utf-8"))
+            return Path(read_file(self._place).decode("utf-8"))
         except (OSError, ValueError):
             return None
 
@@ -264,7 +263,7 @@ class Repository:
 
     def _propose(self, data: bytes, now: float, signers: Sequence[CryptoSigner], above: int = 0) -> None:
         target = TargetFile.from_data(PIN_LIST, data, ["sha256"])
-        version, expires = max(self.next_version("targets"), above + 1), _expiry("targets", now)
+        version, expires = max(self.next_version("targets"), above + 1), expiry_of("targets", now)
         targets = Metadata(Targets(version, expires=expires, targets={PIN_LIST: target}))
         for signer in signers:
             targets.sign(signer, append=True)
@@ -309,7 +308,7 @@ class Repository:
                 for role in roles
             }
             root.signed.version += 1
-            root.signed.expires = _expiry("root", now)
+            root.signed.expires = expiry_of("root", now)
             root.signatures.clear()
             former = self.root().signed.roles
             files, made = _new_keys(root.signed, self.folder, shares, passphrase)
@@ -317,7 +316,7 @@ class Repository:
                 root.sign(signer, append=True)
             pins = self.pins()
             _write_keys(self.folder, files)
-            if "targets" in roles and pins is not None:  # what the old keys alone have signed counts no more
+            if "targets" in roles and pins is not None:  # a list that only the old keys have signed no longer counts
                 both = [*made["targets"], *with_keys(signers, former["targets"].keyids)]
                 self._propose(pins.to_bytes(), now, both)
             self.waiting.keep_root(root)
@@ -394,7 +393,3 @@ def _has_signed(key: Key, signed: Metadata[Root] | Metadata[Targets]) -> bool:
     except (KeyError, UnverifiedSignatureError):
         return False
     return True
-
-
-def _expiry(role: str, now: float) -> datetime:
-    return datetime.fromtimestamp(int(now), UTC) + LIFETIMES[role]

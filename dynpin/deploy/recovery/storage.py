@@ -31,8 +31,8 @@ def unwritable(path: Path, error: OSError) -> RecoveryError:
     """The error for a file or folder that cannot be written: which, why, and what to do."""
     advice = _ADVICE.get(error.errno or 0, "Remove the cause")
     return RecoveryError(
-        f"{path} cannot be written: {error.strerror or error}. {advice}, and run the same command again: it goes on "
-        "where it stopped"
+        f"{path} cannot be written: {error.strerror or error}. {advice}, and run the same command again: it "
+        "continues where it stopped"
     )
 
 

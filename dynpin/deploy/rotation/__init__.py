@@ -3,6 +3,7 @@
 Nothing here reads a clock: the time is an argument. Histories are values; `rotation.file` stores one on the disk.
 """
 
+from .climbing import unknown_steps
 from .emergency import EMERGENCIES, Emergency, emergency
 from .history import Deployed, Event, Held, History, HistoryError, Listed, Planned, Published
 from .machine import (
@@ -51,4 +52,5 @@ __all__ = [
     "plan",
     "safe_at",
     "status",
+    "unknown_steps",
 ]

@@ -222,7 +222,7 @@ def _missing(
     assert rotation is not None  # noqa: S101 - there is a step
     header = sight.header
     if header is None or header.report_only or not header.max_age:
-        what = "no header is sent" if header is None else f"{header.name} is sent, of which clients note nothing"
+        what = "no header is sent" if header is None else f"{header.name} is sent, and clients note nothing from it"
         what = "the header unpins" if header is not None and header.max_age == 0 else what
         yield Missing(
             sight.place, what, "Send Public-Key-Pins with a max-age" if sight.is_live else "Set [policy] mode"

@@ -7,15 +7,26 @@ from typing import TYPE_CHECKING
 
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
-from dynpin.middleware.policy import Chain, Inventory, covers
-from dynpin.pins import Pin, chain_pins
+from dynpin.middleware.policy import Inventory, covers
+from dynpin.pins import chain_pins
 
+from .history import History
 from .seen import Sight
 
 if TYPE_CHECKING:
     from ..nodes import NodeLook  # imports the network code
 
-__all__ = ["pins_of", "sight_of_inventory", "sight_of_node"]
+__all__ = ["of_another_site", "sight_of_inventory", "sight_of_node"]
+
+
+def of_another_site(history: History, place: object, inventory: Inventory) -> str | None:
+    """Why a history is not that of an inventory's site; None if it is. `place` is where the history is kept."""
+    if covers(inventory.hosts, history.host):
+        return None
+    return (
+        f"{place} is the history of {history.host}, and {inventory.path} is about {', '.join(inventory.hosts)}: name "
+        "the history and the inventory of one site"
+    )
 
 
 def sight_of_inventory(inventory: Inventory, place: str, host: str, now: float) -> Sight:
@@ -34,12 +45,7 @@ def sight_of_inventory(inventory: Inventory, place: str, host: str, now: float) 
         built = inventory.build(now)
     except PolicyError as error:
         return Sight(place, None, (), failure=f"it makes no header: {str(error).removeprefix(f'{inventory.path}: ')}")
-    return Sight(place, built.header, tuple(map(pins_of, built.chains)))
-
-
-def pins_of(chain: Chain) -> tuple[Pin, ...]:
-    """The pins of a chain, leaf first, without certificates that cannot be pinned."""
-    return tuple(pin for pin in chain.pins if pin is not None)
+    return Sight(place, built.header, built.shown)
 
 
 def sight_of_node(look: NodeLook) -> Sight:

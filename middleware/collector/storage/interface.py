@@ -174,6 +174,10 @@ class Admin(Protocol):
         """What was done, newest first; to one subject, or to all."""
         ...
 
+    def shared_time(self) -> float:
+        """Seconds since the epoch, by one clock for all nodes: that of the server, or of the machine with the file."""
+        ...
+
     def site_state(self, host: str) -> SiteState | None:
         """The state that the nodes of a site share; None if they share nothing yet."""
         ...

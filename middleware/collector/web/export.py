@@ -23,6 +23,8 @@ FORMATS: dict[Format, str] = {
 Entry = TypeVar("Entry")
 # The first page is short, so that an answer begins soon.
 _FIRST, _CHUNK = 50, 500
+# Characters of a piece of the answer.
+_PIECE = 16_384
 # Some programs read the full-width forms as the same signs.
 _FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")
 
@@ -37,7 +39,17 @@ def everything(select: Callable[[str | None, int], Page[Entry]]) -> Iterator[Ent
 
 
 def written(rows: Iterator[dict[str, object]], form: Format) -> Iterator[str]:
-    """The rows as text, in pieces."""
+    """The rows as text, in pieces of some kilobytes: a thread makes each piece, and each waits for its turn."""
+    piece = io.StringIO()
+    for text in _written(rows, form):
+        piece.write(text)
+        if piece.tell() >= _PIECE:
+            yield piece.getvalue()
+            piece = io.StringIO()
+    yield piece.getvalue()
+
+
+def _written(rows: Iterator[dict[str, object]], form: Format) -> Iterator[str]:
     if form == "csv":
         yield from _csv(rows)
     elif form == "ndjson":
@@ -75,8 +87,9 @@ def neutralised(cell: str) -> str:
     An apostrophe is put before a sign that begins a formula: at the start, and after a semicolon or a tab, since
     spreadsheets of some locales begin a new cell there.
     """
-    # Some programs ignore quotes: for them a tab or a line break ends a cell.
-    shown = "".join(
-        character if character.isprintable() else " " if character in "\t\r\n" else "?" for character in cell
-    )
-    return _FORMULA.sub(r"\1'\2", shown)
+    if not cell.isprintable():
+        # Some programs ignore quotes: for them a tab or a line break ends a cell.
+        cell = "".join(
+            character if character.isprintable() else " " if character in "\t\r\n" else "?" for character in cell
+        )
+    return _FORMULA.sub(r"\1'\2", cell)

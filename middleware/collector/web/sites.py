@@ -58,11 +58,12 @@ def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
         host = _host(request)
         if isinstance(host, Response):
             return host
+        now = await run_in_threadpool(service.storage.shared_time)
         kept = await run_in_threadpool(service.storage.site_state, host)
         wanted = request.headers.get("if-none-match", "")
         if wanted and _etag(kept) in _etags(wanted):
-            return Response(status_code=304, headers=_fields(service, kept))
-        return _found(service, host, kept)
+            return Response(status_code=304, headers=_fields(now, kept))
+        return _found(now, host, kept)
 
     async def write(request: Request) -> Response:
         host = _host(request)
@@ -84,20 +85,21 @@ def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
         text = None if document is None else document.to_json()
         if document is None or text is None or len(text.encode()) > LONGEST_STATE:
             return failure(413, "too-long", f"the state of a site has at most {LONGEST_STATE} bytes")
+        now = await run_in_threadpool(service.storage.shared_time)
         before = await run_in_threadpool(service.storage.site_state, host)
         if _etag(before) not in _etags(expected):
-            return _other(service, before)
+            return _other(now, before)
         version = 0 if before is None else before.version
         kept = await run_in_threadpool(
             lambda: service.storage.set_site_state(host, text, expected=version, by=viewer.name)
         )
         if kept is None:
-            return _other(service, await run_in_threadpool(service.storage.site_state, host))
+            return _other(now, await run_in_threadpool(service.storage.site_state, host))
         changes = _changes(before, document)
         if changes:
             subject = f"{host}: {', '.join(changes)}"
             await run_in_threadpool(access.record, request, viewer.name, "site-state", subject[:200])
-        return _found(service, host, kept)
+        return _found(now, host, kept)
 
     path = "/api/sites/{host}/state"
     conditions = {412: "Another node has changed the state in the meantime.", 413: "Too large.", 428: "No If-Match."}
@@ -151,12 +153,12 @@ def _etags(field: str) -> set[str]:
     return {each.strip().removeprefix("W/") for each in field.split(",")}
 
 
-def _fields(service: Service, kept: SiteState | None) -> dict[str, str]:
-    # The nodes of a site share one clock: the collector's.
-    return {"etag": _etag(kept), "dynpin-time": f"{service.clock():.3f}"}
+def _fields(now: float, kept: SiteState | None) -> dict[str, str]:
+    # The nodes of a site share one clock, whichever node of the collector answers.
+    return {"etag": _etag(kept), "dynpin-time": f"{now:.3f}"}
 
 
-def _found(service: Service, host: str, kept: SiteState | None) -> Response:
+def _found(now: float, host: str, kept: SiteState | None) -> Response:
     found = SharedBySite.model_validate(
         {
             "host": host,
@@ -166,12 +168,12 @@ def _found(service: Service, host: str, kept: SiteState | None) -> Response:
             "changed_by": None if kept is None else kept.changed_by,
         }
     )
-    return ASCIIJSONResponse(found, headers=_fields(service, kept))
+    return ASCIIJSONResponse(found, headers=_fields(now, kept))
 
 
-def _other(service: Service, kept: SiteState | None) -> Response:
+def _other(now: float, kept: SiteState | None) -> Response:
     message = "the state was changed in the meantime; read it again, then decide again"
-    return failure(412, "changed", message, _fields(service, kept))
+    return failure(412, "changed", message, _fields(now, kept))
 
 
 def _bad(message: str) -> Response:

@@ -16,6 +16,7 @@ from .document import (
     Sent,
     SiteDocument,
     is_gentler,
+    is_noted,
 )
 from .kept import SharedState, StateSource
 from .node import Permitted, SiteNode
@@ -40,4 +41,5 @@ __all__ = [
     "agree_now",
     "announcer",
     "is_gentler",
+    "is_noted",
 ]

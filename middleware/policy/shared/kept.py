@@ -71,11 +71,10 @@ class SharedState:
 
     Args:
         source: how to reach it.
-        clock: seconds since the epoch, UTC.
     """
 
-    def __init__(self, source: StateSource, clock: Callable[[], float] = time.time) -> None:
-        self.source, self.clock = source, clock
+    def __init__(self, source: StateSource) -> None:
+        self.source = source
         # How many seconds the collector's clock was ahead of this one at its last answer.
         self._ahead = 0.0
 
@@ -84,7 +83,7 @@ class SharedState:
 
     def now(self) -> float:
         """The time of the collector's clock, as far as it is known, so that all nodes have one time."""
-        return self.clock() + self._ahead
+        return time.time() + self._ahead
 
     @cached_property
     def sender(self) -> Sender:
@@ -183,7 +182,7 @@ class SharedState:
                 f"{self} cannot be read: {reason}. Check that the collector runs and can be reached from here"
             ) from None
         try:
-            self._ahead = float(answer.fields[_TIME]) - self.clock()
+            self._ahead = float(answer.fields[_TIME]) - time.time()
         except (KeyError, ValueError):
             if answer.status in (http.HTTPStatus.OK, http.HTTPStatus.NOT_MODIFIED):
                 raise PolicyError(f"{self} is not there: check that it is the address of a dynpin collector") from None

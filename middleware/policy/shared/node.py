@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dynpin.header import PublicKeyPins
+from dynpin.pins import Pin
 
-from ..keys import Chain
-from .document import Objections, Sent, SiteDocument, is_gentler, parse_field
+from .document import Objections, Sent, SiteDocument, is_gentler, is_noted, parse_field
 from .kept import SharedState
 
 __all__ = ["Made", "Permitted", "SiteNode"]
@@ -24,8 +24,8 @@ class Made(Protocol):
         ...
 
     @property
-    def chains(self) -> tuple[Chain, ...]:
-        """The deployed chains."""
+    def shown(self) -> tuple[tuple[Pin, ...], ...]:
+        """The pins of each deployed chain, leaf first."""
         ...
 
 
@@ -70,7 +70,7 @@ class SiteNode:
             return Permitted(None, refusing=against.refusing)
         me = document.nodes.get(self.name)
         last = None if me is None or me.header is None else parse_field(me.header)
-        if built.header == last or (last is not None and is_gentler(built.header, last)) or not _locks(built.header):
+        if built.header == last or (last is not None and is_gentler(built.header, last)) or not is_noted(built.header):
             return Permitted(built.header)
         waits = self._waits(against) or f"{self.state} does not have it yet"
         if last is not None and all(set(map(str, last.pins)).intersection(chain) for chain in chains):
@@ -119,8 +119,4 @@ class SiteNode:
 
 
 def _chains(built: Made) -> list[tuple[str, ...]]:
-    return [tuple(str(pin) for pin in chain.pins if pin is not None) for chain in built.chains]
-
-
-def _locks(header: PublicKeyPins) -> bool:
-    return not header.report_only and bool(header.max_age)
+    return [tuple(map(str, chain)) for chain in built.shown]

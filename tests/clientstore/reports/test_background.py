@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -16,6 +17,7 @@ from dynpin.clientstore import PinStore, ReportQueue, enforce, healing
 from dynpin.clientstore.background import Background
 from dynpin.clientstore.healing import Healing
 from dynpin.clientstore.reports import queue
+from tests.small_disk import mounted
 
 from ..inbox import Inbox
 from ..queued import URI, a_report, by_hand, violate
@@ -27,6 +29,22 @@ def test_an_enforced_context_reports_by_itself(world: World, inbox: Inbox) -> No
     violate(world, enforce(world.plain_context(), world.store))
     world.store.close()  # as a script does when the error leaves its `with`
     assert inbox.next_report()["hostname"] == HOST
+
+
+def test_a_store_on_a_read_only_disk_reports_nothing_and_says_so_in_one_line(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mounted(tmp_path / "disk", 8) as disk:
+        with PinStore(disk / "pins") as store:
+            store.pin(HOST, world.header.pins, report_uri=URI)
+            by_hand(store).add(a_report("waits.test"), URI)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        with PinStore(disk / "pins") as store:
+            violate(world, enforce(world.plain_context(), store))
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert ["could not be kept" in record.message for record in warnings] == [True]
+    assert "mounted read-only" in caplog.text
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 @pytest.mark.parametrize("reporter", [None, "off"])

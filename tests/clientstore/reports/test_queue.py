@@ -196,10 +196,10 @@ def test_taking_a_report_to_send_reads_no_other(store: PinStore, inbox: Inbox) -
 
 
 def dynpin_reports(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    from dynpin.cli import reports
+    from dynpin.cli.app import app
     from dynpin.cli.errors import run
 
-    code = run(lambda: reports.app([str(argument) for argument in arguments]))
+    code = run(lambda: app(["reports", *map(str, arguments)]))
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -236,6 +236,27 @@ def test_the_command_lists_sends_and_drops(tmp_path: Path, inbox: Inbox, capsys:
     assert code == 0
     assert [(entry["id"], entry["outcome"]) for entry in json.loads(out)] == [(3, "sent"), (2, "sent")]
     assert dynpin_reports(capsys, "drop", "--all", "--store", path)[:2] == (0, "2 dropped\n")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [*(f"{name} = CAST(x'ff' AS TEXT)" for name in ("host", "noted_host", "report_uri", "body")), "body = 'x'"],
+)
+def test_a_damaged_text_stops_no_command_and_no_other_report(
+    tmp_path: Path, inbox: Inbox, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    path = tmp_path / "pins"
+    with PinStore(path) as store:
+        for host in ("a.test", "b.test"):
+            by_hand(store).add(a_report(host), URI)
+        change = f"UPDATE reports SET {damage} WHERE id = 1"
+        store.database.write(lambda connection: connection.execute(change).rowcount)
+    assert dynpin_reports(capsys, "list", "--store", path)[0] == 0
+    code, out, _ = dynpin_reports(capsys, "list", "--json", "--store", path)
+    assert code == 0
+    assert "b.test" in [entry["host"] for entry in json.loads(out)]
+    code, out, _ = dynpin_reports(capsys, "send", "--store", path)
+    assert "b.test: sent" in out
 
 
 @pytest.mark.parametrize("arguments", [["drop"], ["drop", "1", "--all"], ["send", "--ca", "/nowhere"], ["nonsense"]])

@@ -20,7 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
-from dynpin.cli.collect import app
+from dynpin.cli.app import app
 from dynpin.middleware.collector import Alerts, Token, open_storage
 from dynpin.middleware.collector.storage import Triaged
 from dynpin.middleware.collector.worker import Channel
@@ -66,7 +66,7 @@ def test_what_a_process_does_not_do_is_not_told(tmp_path: Path, parts: list[str]
 
 
 def run(*arguments: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [*arguments])
+    result = CliRunner().invoke(app, ["collect", *arguments])
     assert result.exit_code == code, result.output
     return result.output if code else result.stdout
 
@@ -199,8 +199,8 @@ def test_a_wrong_digest_is_told(tmp_path: Path) -> None:
     ("options", "said"),
     [
         (("--tls-certificate", "cert.pem"), "only cert.pem (name its key with --tls-key)"),
-        (("--tls-certificate", "cert.pem", "--tls-key", "other.pem"), "cert.pem and other.pem"),
-        (("--tls-certificate", "gone.pem", "--tls-key", "key.pem"), "gone.pem and key.pem: No such file"),
+        (("--tls-certificate", "cert.pem", "--tls-key", "other.pem"), "other.pem is not the private key of"),
+        (("--tls-certificate", "gone.pem", "--tls-key", "key.pem"), "gone.pem: No such file"),
         (("--tls-key", "key.pem"), "key.pem needs --tls-certificate"),
         (("--digest", "daily"), "--digest has no channel: name one with --alert"),
         (("--host", "203.0.113.7"), "cannot listen on 203.0.113.7 port 8080: "),
@@ -243,6 +243,8 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         port = str(other.getsockname()[1])
         told = run("--port", port, "--storage", str(tmp_path / "r.sqlite"), code=2)
     assert f"cannot listen on 127.0.0.1 port {port}: Address already in use; name others with --host" in told
+    told = run("--host", "pïns..example", "--port", "0", code=2)
+    assert "cannot listen on pïns..example port 0: encoding of hostname failed; name others with --host" in told
 
 
 def test_it_serves_https(tmp_path: Path) -> None:

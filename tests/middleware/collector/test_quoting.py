@@ -14,6 +14,7 @@ import pytest
 
 from dynpin.middleware.collector import Alerts, ServiceSettings, Token
 from dynpin.middleware.collector.service import Service
+from dynpin.middleware.collector.web.export import FORMATS, written
 from dynpin.middleware.collector.worker import apprise, plain
 from tests.clock import Clock
 from tests.middleware.collector.chains import authority
@@ -170,6 +171,13 @@ def test_csv(what: str, told: Site) -> None:
     assert len(rows) == 2 * len(PAYLOADS)
     for part in (part for row in rows for cell in row.values() for part in cell.split(";")):
         assert not part.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
+
+
+def test_an_export_is_sent_in_large_pieces() -> None:
+    """A thread makes each piece, so that a piece for each row takes more time than the rows."""
+    rows: list[dict[str, object]] = [{"host": "a.test", "reports": number} for number in range(5_000)]
+    for form in FORMATS:
+        assert len(list(written(iter(rows), form))) < 50
 
 
 @payloads

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from typer.testing import CliRunner
 
-from dynpin.cli.collect import app
+from dynpin.cli.app import app
 from dynpin.cli.collect_settings import FLAGS, PREFIX, Settings, read_settings
 from dynpin.errors import PolicyError
 from dynpin.middleware.collector import Retention, open_storage
@@ -232,7 +232,7 @@ def test_a_passphrase_on_the_key_is_told(tmp_path: Path) -> None:
     encrypted = ROOT.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     (tmp_path / "key.pem").write_bytes(encrypted)
     told = " ".join(run("--tls-certificate", "cert.pem", "--tls-key", "key.pem", code=2).split())
-    assert "the TLS key key.pem has a passphrase" in told
+    assert "key.pem is encrypted: a server cannot read it" in told
     assert "openssl pkey -in key.pem" in told
 
 
@@ -258,7 +258,7 @@ def test_a_public_address_has_no_password(verb: list[str]) -> None:
 
 def test_a_certificate_that_is_not_there_is_named() -> None:
     said = " ".join(run("--port", "0", "--tls-certificate", "nowhere.pem", code=2).split())
-    assert "only nowhere.pem (name its key with --tls-key): No such file or directory" in said
+    assert "nowhere.pem: No such file or directory; check the path" in said
 
 
 def test_a_user_header_without_a_proxy_is_refused() -> None:
@@ -267,7 +267,7 @@ def test_a_user_header_without_a_proxy_is_refused() -> None:
 
 
 def test_what_is_wrong_leaves_no_file(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["--port", "0", "--source-address", "half"])
+    result = CliRunner().invoke(app, ["collect", "--port", "0", "--source-address", "half"])
     assert result.exit_code == 2
     assert "is not a part of an address" in " ".join(result.output.split())
 
@@ -282,7 +282,7 @@ def test_a_storage_that_cannot_be_used_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", [["tokens", "add"], ["api-tokens", "add", "ramp", "--scope", "read"]], ids=" ".join)
 def test_a_verb_that_makes_a_storage_says_so(verb: list[str], tmp_path: Path) -> None:
-    first, second = (CliRunner().invoke(app, verb) for _ in range(2))
+    first, second = (CliRunner().invoke(app, ["collect", *verb]) for _ in range(2))
     assert f"a new storage: {tmp_path / 'reports.sqlite'}" in first.stderr
     assert "a new storage" not in second.stderr
 
@@ -340,7 +340,7 @@ def test_what_a_start_would_refuse_is_refused_by_config_too(
 ) -> None:
     (tmp_path / "collector.toml").write_text(f"{line}\n")
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["config"])
+    result = CliRunner().invoke(app, ["collect", "config"])
     assert result.exit_code == 2, result.output
     assert told in " ".join(result.output.split())
 

@@ -149,7 +149,7 @@ class PostgreSQLEngine:
             db.execute(text(f"SET LOCAL lock_timeout = {int(patience * 1000)}"))
             write_proof(db, now)
 
-    def lease_clock(self, db: Connection, now: float) -> float:
+    def shared_clock(self, db: Connection, now: float) -> float:
         """The server's clock, since the clocks of machines may differ."""
         return float(db.scalar(select(func.extract("epoch", func.clock_timestamp()))) or now)
 

@@ -23,6 +23,7 @@ __all__ = [
     "revoke_token",
     "set_site_state",
     "set_state",
+    "shared_time",
     "site_state",
     "tokens",
 ]
@@ -59,6 +60,11 @@ def audit(unit: Unit, subject: str | None = None, limit: int = 100) -> list[Audi
     if subject is not None:
         asked = asked.where(_audit.subject == subject)
     return [AuditEntry(*row) for row in unit.db.execute(asked.order_by(_audit.id.desc()).limit(limit))]
+
+
+def shared_time(unit: Unit) -> float:
+    """The time of the clock that all processes of the collector share."""
+    return unit.engine.shared_clock(unit.db, unit.now)
 
 
 def site_state(unit: Unit, host: str) -> SiteState | None:

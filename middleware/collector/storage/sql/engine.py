@@ -71,8 +71,8 @@ class Engine(Protocol):
         """Write one row durably; wait for a lock for `patience` seconds at most."""
         ...
 
-    def lease_clock(self, db: Connection, now: float) -> float:
-        """Seconds since the epoch, by the clock that all workers share."""
+    def shared_clock(self, db: Connection, now: float) -> float:
+        """Seconds since the epoch, by the clock that all processes share."""
         ...
 
     def close(self) -> None:

@@ -96,6 +96,7 @@ class SQLStorage:
     set_state = writes(decisions.set_state)
     record = writes(decisions.record)
     audit = reads(decisions.audit)
+    shared_time = reads(decisions.shared_time)
     site_state = reads(decisions.site_state)
     set_site_state = writes(decisions.set_site_state)
     tokens = reads(decisions.tokens)

@@ -91,7 +91,7 @@ def set_verdicts(unit: Unit, judged: Iterable[tuple[Group, Triaged]]) -> None:
 
 def claim(unit: Unit, work: str, holder: str) -> bool:
     """Take or extend the lease of a kind of work for `LEASE_S` seconds. False if another worker has it."""
-    now = unit.engine.lease_clock(unit.db, unit.now)
+    now = unit.engine.shared_clock(unit.db, unit.now)
     lease = {"work": work, "holder": holder, "expires_at": now + LEASE_S}
     if upsert(unit.db, schema.leases, [lease]):
         return True

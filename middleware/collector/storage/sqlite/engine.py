@@ -88,7 +88,7 @@ class SQLiteEngine:
         with self._connections.writing_within(patience) as db:
             write_proof(db, now)
 
-    def lease_clock(self, db: Connection, now: float) -> float:
+    def shared_clock(self, db: Connection, now: float) -> float:
         """The clock of this machine: all processes that share the file run on it."""
         return now
 

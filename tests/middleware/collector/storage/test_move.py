@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 from typer.testing import CliRunner
 
-from dynpin.cli.collect import app
+from dynpin.cli.app import app
 from dynpin.errors import StoreError
 from dynpin.middleware.collector.storage import (
     APIToken,
@@ -164,7 +164,7 @@ def test_a_killed_one_goes_on(filled: SQLStorage, address: str, tmp_path: Path) 
     source = tmp_path / "from.sqlite"
     killed = subprocess.run([sys.executable, "-c", KILLED, source, address], check=False, cwd=ROOT, timeout=300)
     assert killed.returncode == -signal.SIGKILL
-    done = CliRunner().invoke(app, ["move", str(source), address])
+    done = CliRunner().invoke(app, ["collect", "move", str(source), address])
     assert done.exit_code == 0, done.output
     assert f"{len(before['reports'])}  reports" in done.output
     assert address.partition("@")[0].rpartition(":")[2] not in done.output, "the password"
@@ -263,7 +263,7 @@ def test_what_is_no_storage_is_said(tmp_path: Path) -> None:
         ((str(tmp_path / "none.sqlite"), str(tmp_path / "to.sqlite")), "there is no file"),
         (("mysql://a/b", str(tmp_path / "to.sqlite")), "dynpin has no storage for mysql://"),
     ):
-        done = CliRunner().invoke(app, ["move", *arguments])
+        done = CliRunner().invoke(app, ["collect", "move", *arguments])
         assert done.exit_code == 2, done.output
         assert message in done.output
     assert not (tmp_path / "to.sqlite").exists()

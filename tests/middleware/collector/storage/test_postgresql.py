@@ -12,12 +12,15 @@ import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import text
+from starlette.testclient import TestClient
 
 from dynpin.errors import StoreError
+from dynpin.middleware.collector import collector
 from dynpin.middleware.collector.storage import Counted, Filter, Retention, migrate_storage, open_storage, shown
 from dynpin.middleware.collector.storage.postgresql import batch
 from dynpin.middleware.collector.storage.postgresql.waiting import raw
 from dynpin.middleware.collector.storage.sql import SQLStorage, decisions
+from tests.clock import Clock
 from tests.middleware.collector.conftest import NOW, report, running_site
 from tests.postgres import Cluster, pair, running
 
@@ -139,6 +142,16 @@ def test_a_lock_of_others_is_waited_for_within_bounds(storage: SQLStorage, addre
         with pytest.raises(StoreError, match="held a lock for too long"):
             storage.probe(0.05)
     storage.probe(5)
+
+
+def test_the_nodes_of_a_site_have_one_time_whichever_collector_answers(address: str) -> None:
+    """A collector whose clock is ahead would end the waits of a rotation too early."""
+    for clock in (Clock(), Clock(NOW + 40 * 86_400)):
+        storage = open_storage(address, clock=clock)
+        app = collector(storage, open_access=True, parts=["web"], clock=storage.clock)
+        answer = TestClient(app).get("/api/sites/a.test/state")
+        assert abs(float(answer.headers["dynpin-time"]) - time.time()) < 86_400
+        app.close()
 
 
 def test_during_a_migration_nothing_is_read_or_stored(
