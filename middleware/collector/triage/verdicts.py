@@ -66,8 +66,9 @@ _ALL = (
         "A private root on the client",
         "fault",
         "The chain ends in a root on the client. Its name is that of an inspecting proxy or a virus scanner.",
-        "Nothing is wrong with the site. Browsers ignore pins for such roots. Exempt these clients, or accept that "
-        "they refuse the site.",
+        "If you know the product, nothing is wrong with the site. Browsers ignore pins for such roots. Exempt these "
+        "clients, or accept that they refuse the site. Anybody can give a root this name: if nobody uses the product "
+        "on these clients, this is an attack.",
     ),
     Verdict(
         "path-variance",

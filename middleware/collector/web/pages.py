@@ -157,8 +157,7 @@ class Pages:
         viewer: Viewer = request.state.viewer
         state = _STATES.get(form.get("do", ""))
         if not self.access.is_own_form(viewer, form.get("csrf", "")) or state is None:
-            text = "The form came from another site, or it is too old. Nothing was changed."
-            return self.say(request, 403, "This form is not valid", text)
+            return self._not_own(request)
         key = request.path_params["key"]
         by = self.access.entry(request, viewer.name, state, key)
         if not await run_in_threadpool(self.service.storage.set_state, key, state, by):
@@ -205,8 +204,9 @@ class Pages:
     async def sign_out(self, request: Request) -> Response:
         """End the session."""
         form = await _form(request)
-        if self.access.is_own_form(request.state.viewer, form.get("csrf", "")):
-            await run_in_threadpool(self.access.sign_out, request)
+        if not self.access.is_own_form(request.state.viewer, form.get("csrf", "")):
+            return self._not_own(request)
+        await run_in_threadpool(self.access.sign_out, request)
         answer = RedirectResponse(f"{_base(request)}/sign-in", status_code=303)
         answer.delete_cookie(COOKIE, path=f"{_base(request)}/")
         return answer
@@ -234,6 +234,10 @@ class Pages:
     def say(self, request: Request, status: int, title: str, text: str) -> Response:
         """A page with one sentence."""
         return self._page(request, "message.html", status=status, title=title, text=text)
+
+    def _not_own(self, request: Request) -> Response:
+        text = "The form came from another site, or it is too old. Nothing was changed."
+        return self.say(request, 403, "This form is not valid", text)
 
     def not_found(self, request: Request) -> Response:
         """The page for an unknown address."""

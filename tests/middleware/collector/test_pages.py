@@ -88,6 +88,8 @@ def test_sign_in_with_a_password(site: Start) -> None:
     page = running.client.get("/groups")
     assert "www.example.com" in page.text
     csrf = re.findall(r'name="csrf" value="([0-9a-f]+)"', page.text)[0]
+    assert running.client.post("/sign-out", data={"csrf": "0" * 64}).status_code == 403
+    assert running.client.get("/groups").status_code == 200
     running.client.post("/sign-out", data={"csrf": csrf})
     assert running.client.get("/groups").status_code == 303
 
