@@ -23,6 +23,7 @@ from dynpin.clientstore.store.formats import (
     write_jsonl,
     write_toml,
 )
+from dynpin.deploy.lint import lint
 from dynpin.header import DIRECTIVE_NAMES
 from dynpin.middleware.policy import Inventory, Policy, PolicyOptions
 from dynpin.noting import note
@@ -131,3 +132,7 @@ def test_dynpin_toml_takes_every_directive(tmp_path: Path) -> None:
     begin = f'hosts = ["bank.test"]\nkeys = {keys}\nbackups = {backups}\n'
     file.write_text("\n".join([begin, "[policy]", *lines, "[recovery]", recovery]))
     assert Policy.from_inventory(file).header == FULL
+
+
+def test_the_linter_knows_every_directive() -> None:
+    assert "directive-unknown" not in [found.fault for found in lint(str(FULL))]

@@ -22,7 +22,7 @@ from dynpin.report import (
     rfc3339,
     unwrap,
 )
-from dynpin.report.reading import MAX_CERTIFICATES, MAX_DEPTH, MAX_KNOWN_PINS, MAX_TEXT
+from dynpin.report.reading import MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_DEPTH, MAX_KNOWN_PINS, MAX_TEXT
 
 from .report_bodies import ONE, TWO, body, chain
 
@@ -266,3 +266,4 @@ def test_reports_of_one_cause_group_together() -> None:
 
 def test_the_limits() -> None:
     assert (MAX_CERTIFICATES, MAX_KNOWN_PINS, MAX_DEPTH, MAX_TEXT) == (20, 64, 16, 65_536)
+    assert MAX_CERTIFICATE > 102_400 * 65 / 48, "a chain of OpenSSL's longest, in lines of 64 characters"

@@ -17,7 +17,7 @@ from dynpin.report import (
     grouping_key,
     parse_report,
 )
-from dynpin.report.reading import MAX_CERTIFICATES, MAX_DEPTH, MAX_KNOWN_PINS, MAX_TEXT
+from dynpin.report.reading import MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_DEPTH, MAX_KNOWN_PINS, MAX_TEXT
 
 from .report_bodies import ONE, TWO, body
 
@@ -93,7 +93,11 @@ MEMBERS: list[tuple[dict[str, object], set[str], dict[str, object]]] = [
     ({"served_certificate_chain": None}, {"no-served-chain"}, {"served_chain": ()}),
     ({"served_certificate_chain": "PEM"}, {"no-served-chain"}, {"served_chain": ()}),
     ({"served_certificate_chain": ["PEM", 7]}, {"bad-certificate"}, {"served_chain": ("PEM",)}),
-    ({"served_certificate_chain": [LONG]}, {"bad-certificate"}, {"served_chain": (LONG[:-1],)}),
+    (
+        {"served_certificate_chain": ["a" * (MAX_CERTIFICATE + 1)]},
+        {"bad-certificate"},
+        {"served_chain": ("a" * MAX_CERTIFICATE,)},
+    ),
     ({"validated_certificate_chain": []}, {"no-validated-chain"}, {"validated_chain": ()}),
     (
         {"validated_certificate_chain": ["PEM"] * MAX_CERTIFICATES},

@@ -31,7 +31,8 @@ def show_findings(
     for each in fields:
         mine = [found for other, found in results if other is each]
         if each.value is not None or mine:
-            console.print(_marked(each, mine))
+            # In one line, so that it can be copied into a server's configuration.
+            console.print(_marked(each, mine), soft_wrap=True)
         for found in mine:
             console.print()
             console.print(Text.assemble((f" {found.severity} ", _STYLES[found.severity]), " ", (found.fault, "bold")))

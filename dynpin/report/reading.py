@@ -15,6 +15,7 @@ from .building import RECOVERY_STATES, RecoveryState, Report, ReportedRecovery, 
 from .times import read_time
 
 __all__ = [
+    "MAX_CERTIFICATE",
     "MAX_CERTIFICATES",
     "MAX_DEPTH",
     "MAX_KNOWN_PINS",
@@ -34,6 +35,8 @@ MAX_CERTIFICATES = 20
 MAX_KNOWN_PINS = 64
 MAX_DEPTH = 16
 MAX_TEXT = 65_536
+# A certificate in PEM. OpenSSL takes a chain of 100 KiB: an attacker's certificate must not be too long to be judged.
+MAX_CERTIFICATE = 147_456
 
 _MEMBERS = frozenset(
     {
@@ -271,7 +274,7 @@ class _Reader:
             self._flag("too-many-certificates")
         texts: list[str] = []
         for entry in entries[:MAX_CERTIFICATES]:
-            text = entry[:MAX_TEXT] if isinstance(entry, str) else None
+            text = entry[:MAX_CERTIFICATE] if isinstance(entry, str) else None
             if text is not None:
                 texts.append(text)
             if text is None or certificate_pin(text) is None:

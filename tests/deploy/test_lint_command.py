@@ -54,6 +54,11 @@ def test_a_person_sees_the_part_the_reason_and_the_fix() -> None:
         assert piece in result.stdout
 
 
+def test_a_header_is_printed_in_one_line_to_be_copied() -> None:
+    longer = f'{SOUND}; note="{"wider than a terminal " * 10}"'
+    assert f"Public-Key-Pins: {longer}\n" in dynpin("lint", longer).stdout
+
+
 def test_fail_on_moves_the_threshold() -> None:
     assert dynpin("lint", SHORT, "--fail-on", "error").exit_code == 0
     assert dynpin("lint", f"{SOUND}; preload").exit_code == 0

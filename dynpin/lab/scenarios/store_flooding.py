@@ -66,7 +66,7 @@ def store_flooding(stage: Stage) -> None:
     def opens(pictures: list[str]) -> int:
         alice.memory.load(pictures)
         noted = sum(known.host.endswith(".evil.test") for known in alice.memory.known_hosts())
-        told = f"opens a page of evil.test, with {counted(len(pictures), 'picture')} from as many subdomains"
+        told = f"opens a page of evil.test, with pictures from {counted(len(pictures), 'new subdomain')}"
         stage.tells("Alice", f"{told}: pins of {counted(noted, 'subdomain')} are held now", target="evil.test")
         return noted
 

@@ -90,7 +90,7 @@ def read_traces(path: Path, length: int | None = None) -> tuple[int, tuple[tuple
     begun = min(map(min, seen.values()))
     last = max(map(max, seen.values())) - begun
     if last >= _LONGEST:
-        raise InvalidStudy(f"{path} has visits {last / DAY:.6g} days apart: is the column second in seconds?")
+        raise InvalidStudy(f"{path} has visits {last / DAY:,.0f} days apart: is the column second in seconds?")
     whole = last + 1 if length is None else length
     if whole < _SHORTEST:
         what = "its visits span" if length is None else "its length is"

@@ -19,8 +19,6 @@ from dynpin.report import certificate_pin
 
 __all__ = ["Decoded", "decode", "names_cover"]
 
-_MAX_NAMES = 20
-
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -32,14 +30,14 @@ class Decoded:
         fingerprint: the SHA-256 of the DER, hexadecimal.
         subject: the common name, or another name of the subject.
         issuer: the same for the issuer.
-        names: DNS names of the certificate, up to a limit.
+        names: all DNS names of the certificate.
         not_before: seconds since the epoch, UTC.
         not_after: seconds since the epoch, UTC.
         key: kind and size of the key.
         is_ca: whether basicConstraints says CA.
         is_self_issued: whether subject and issuer are the same.
         has_public_marks: whether it has what public CAs put in: policies, and addresses for revocation checks.
-        fault: why it could not be read; an empty text if it could.
+        fault: why it, or its extensions, could not be read; an empty text if all could.
     """
 
     pem: str
@@ -77,9 +75,9 @@ def _load(pem: str) -> x509.Certificate:
 
 
 def _described(pem: str, pin: Pin | None, certificate: x509.Certificate) -> Decoded:
+    extensions, fault = _extensions(certificate)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        extensions = {extension.oid: extension.value for extension in certificate.extensions}
         serial = f"{certificate.serial_number:x}"
     names = extensions.get(x509.SubjectAlternativeName.oid)
     constraints = extensions.get(x509.BasicConstraints.oid)
@@ -90,7 +88,7 @@ def _described(pem: str, pin: Pin | None, certificate: x509.Certificate) -> Deco
         subject=_name(certificate.subject),
         issuer=_name(certificate.issuer),
         serial=serial,
-        names=tuple(name[:255] for name in names.get_values_for_type(x509.DNSName)[:_MAX_NAMES])
+        names=tuple(name[:255] for name in names.get_values_for_type(x509.DNSName))
         if isinstance(names, x509.SubjectAlternativeName)
         else (),
         not_before=certificate.not_valid_before_utc.timestamp(),
@@ -100,8 +98,23 @@ def _described(pem: str, pin: Pin | None, certificate: x509.Certificate) -> Deco
         is_self_issued=certificate.subject == certificate.issuer,
         has_public_marks={x509.AuthorityInformationAccess.oid, x509.CertificatePolicies.oid} <= extensions.keys()
         and _is_for_servers(extensions.get(x509.ExtendedKeyUsage.oid)),
+        fault=fault,
         certificate=certificate,
     )
+
+
+def _extensions(certificate: x509.Certificate) -> tuple[dict[x509.ObjectIdentifier, x509.ExtensionType], str]:
+    """The extensions, and why they could not be read.
+
+    cryptography reads all or none of them. A client ignores those that it does not know, so one that is damaged must
+    not hide the key, the issuer and the signature of an attacker's certificate.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            return {extension.oid: extension.value for extension in certificate.extensions}, ""
+    except Exception as error:  # noqa: BLE001 - a stranger's bytes: the parser may raise anything
+        return {}, f"its extensions do not decode: {str(error)[:120]}"
 
 
 def _is_for_servers(usage: object) -> bool:

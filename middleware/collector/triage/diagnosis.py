@@ -25,6 +25,7 @@ class Certificate(_Shown):
     issuer: str
     serial: str = Field(description="Hexadecimal.")
     names: list[str] = Field(description="Its DNS names, at most 20.")
+    more_names: int = Field(default=0, ge=0, description="How many more it has.")
     not_before: Time | None
     not_after: Time | None
     key: str = Field(description="The kind and size of its key.")

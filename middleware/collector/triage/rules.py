@@ -25,6 +25,8 @@ _DAY = 86_400
 # A certificate younger than this when the report was made was probably just deployed.
 _FRESH_DAYS = 30
 _AHEAD = 3600
+# Names of a certificate that a diagnosis has. A certificate may have thousands.
+_SHOWN_NAMES = 20
 # Words in the names of roots of inspecting products. These names are public, and anybody can forge them.
 _INSPECTORS = (
     "avast", "avg ", "bitdefender", "blue coat", "charles proxy", "cisco umbrella", "do_not_trust_fiddler", "eset ssl",
@@ -136,7 +138,8 @@ def _chain(case: Case, chain: Sequence[Decoded], links: Sequence[bool | None]) -
             subject=one.subject,
             issuer=one.issuer,
             serial=one.serial,
-            names=list(one.names),
+            names=list(one.names[:_SHOWN_NAMES]),
+            more_names=len(one.names[_SHOWN_NAMES:]),
             not_before=None if one.not_before is None else rfc3339(one.not_before),
             not_after=None if one.not_after is None else rfc3339(one.not_after),
             key=one.key,

@@ -31,10 +31,18 @@ class Issued:
         return str(Pin.from_certificate(self.pem))
 
     def issue(
-        self, name: str, *, ca: bool = False, since: float = 0, days: float = 365, more: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        ca: bool = False,
+        since: float = 0,
+        days: float = 365,
+        more: Sequence[str] = (),
+        extension: x509.ExtensionType | None = None,
     ) -> Issued:
         """A certificate that this one signs, valid from `since` (seconds since the epoch), for `more` names too."""
-        return _issue(name, ec.generate_private_key(ec.SECP256R1()), self, ca=ca, since=since, days=days, more=more)
+        key = ec.generate_private_key(ec.SECP256R1())
+        return _issue(name, key, self, ca=ca, since=since, days=days, more=more, extension=extension)
 
     def cross_sign(self, other: Issued) -> Issued:
         """The other's key and name, signed by this one: a second path."""
@@ -56,6 +64,7 @@ def _issue(
     since: float,
     days: float,
     more: Sequence[str] = (),
+    extension: x509.ExtensionType | None = None,
 ) -> Issued:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     start = datetime.fromtimestamp(since, UTC)
@@ -72,4 +81,6 @@ def _issue(
     names = [*([] if ca else [name]), *more]
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([*map(x509.DNSName, names)]), critical=False)
+    if extension is not None:
+        builder = builder.add_extension(extension, critical=False)
     return Issued(builder.sign(by.key if by else key, SHA256()), key)

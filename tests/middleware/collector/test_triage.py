@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import AuthorityInformationAccessOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +40,12 @@ LEAF = MIDDLE.issue("api.test", since=OLD)
 FRESH = MIDDLE.issue("api.test", since=NOW - 2 * DAY)
 STRANGER = authority("Friendly Wi-Fi CA")
 ATTACK = STRANGER.issue("api.test", since=NOW - 2 * DAY)
+MANY_NAMES = STRANGER.issue("n.test", since=OLD, more=[*(f"n{number}.test" for number in range(30)), "api.test"])
+# As long as OpenSSL takes a chain.
+LONG = STRANGER.issue("api.test", since=OLD, more=[f"{number:0240}.test" for number in range(400)])
+# Few clients look at it, and cryptography cannot read it.
+TIMESTAMPS = x509.UnrecognizedExtension(ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS, b"damaged")
+DAMAGED = STRANGER.issue("api.test", since=OLD, extension=TIMESTAMPS)
 PROXY = authority("Zscaler Root CA")
 INSPECTED = PROXY.issue("api.test", since=OLD)
 OTHER_ROOT = authority("Other House CA")
@@ -89,6 +95,18 @@ CASES: dict[str, tuple[str, Callable[[], Diagnosis]]] = {
         lambda: judged(reported([ATTACK, LEAF, MIDDLE], [ATTACK, STRANGER], [LEAF.pin, THIRD_PIN])),
     ),
     "a root that nobody knows": ("unknown-ca", lambda: judged(reported([ATTACK], [ATTACK, STRANGER], PINS))),
+    "a root that nobody knows, for many other hosts first": (
+        "unknown-ca",
+        lambda: judged(reported([MANY_NAMES], [MANY_NAMES, STRANGER], PINS)),
+    ),
+    "a root that nobody knows, with a long certificate": (
+        "unknown-ca",
+        lambda: judged(reported([LONG], [LONG, STRANGER], PINS)),
+    ),
+    "a root that nobody knows, with an extension that is damaged": (
+        "unknown-ca",
+        lambda: judged(reported([DAMAGED], [DAMAGED, STRANGER], PINS)),
+    ),
     "a root that inspects": (
         "private-root",
         lambda: judged(reported([INSPECTED], [INSPECTED, PROXY], PINS)),
@@ -292,3 +310,11 @@ def test_an_intermediate_of_an_earlier_report_is_recognised(site: Start) -> None
     running.post(reported([leaf, gone], [leaf, gone, ROOT], PINS).to_dict())
     running.post(reported(*SOUND, [gone.pin, THIRD_PIN]).to_dict())
     assert {group["verdict"] for group in running.groups()} == {"wrong-pin-set", "retired-intermediate"}
+
+
+def test_all_names_of_a_certificate_count_and_the_page_says_how_many_there_are() -> None:
+    found = judged(reported([MANY_NAMES], [MANY_NAMES, STRANGER], PINS))
+    assert (len(found.validated[0].names), found.validated[0].more_names) == (20, 12)
+    found = judged(reported([DAMAGED], [DAMAGED, STRANGER], PINS))
+    assert found.validated[0].fault.startswith("its extensions do not decode")
+    assert any("its extensions do not decode" in note for note in found.notes)
