@@ -101,6 +101,8 @@ def check(
 
     Example: dynpin check https://www.example.com/ --inventory dynpin.toml
     """
+    if as_json and as_sarif:
+        fail("give --json or --sarif: both would be on stdout")
     options = LookOptions(
         ca=ca,
         addresses=tuple(addresses or ()),

@@ -34,11 +34,11 @@ from dynpin.deploy.guard_list import held_against_list
 from dynpin.deploy.install import CHAIN, InstallError, needs_reload
 from dynpin.deploy.install import install as install_pair
 from dynpin.deploy.install import reload as run_reload
-from dynpin.deploy.rotation import History, Published
+from dynpin.deploy.rotation import Held, History, Published
 from dynpin.deploy.rotation.sights import of_another_site
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import Built, Inventory, certain_pins, path_of, read_file, read_inventory
+from dynpin.middleware.policy import Built, Inventory, certain_pins, path_of, read_file, read_inventory, recall
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
@@ -126,7 +126,7 @@ def guard(
     if skip and elsewhere is not None:
         _say_skipped(elsewhere, as_json=as_json)
         return
-    sent = _sent_now(header, built, at) if header else _sent_until_now(built, history, chain)
+    sent = _sent_now(header, built, at) if header else _remembered(_sent_until_now(built, history, chain), built, at)
     verdict = examine(
         new,
         sent.history,
@@ -271,6 +271,19 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
         history = History(history.host, (Published(climbed[0][0], built.header),)).on_ramp(climbed)
     before = f"what was sent before dynpin.toml made its present header: there is no {file} (dynpin rotate record)"
     return _Sent(history, inventory.hosts, built.header, (before,), is_recorded=False)
+
+
+def _remembered(sent: _Sent, built: Built | None, now: float) -> _Sent:
+    """What clients may hold, with the header that the server sent last, if it keeps that in a file (`remember`)."""
+    # As in the server: if no pins are sent now, the file may be old.
+    file = None if built is None or not built.header.max_age else built.inventory.remember
+    last = None if file is None else recall(file)
+    if built is None or last is None:
+        return sent
+    if set(last.pins) != set(built.header.pins):
+        say(f"dynpin: {file} has the last header of the server. dynpin.toml makes other pins; both count", err=True)
+    by_nodes = (*sent.history.sent_by_nodes, Held(last, now, None, now))
+    return replace(sent, history=replace(sent.history, sent_by_nodes=by_nodes))
 
 
 @dataclass(frozen=True, slots=True)

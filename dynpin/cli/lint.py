@@ -89,6 +89,8 @@ def lint(
 
     Example: dynpin lint --scan crawl.jsonl.gz
     """
+    if as_json and (as_csv or as_sarif):
+        fail(f"give --json or --{'csv' if as_csv else 'sarif'}: both would be on stdout")
     if scan is not None:
         if header is not None or context is not None or chain is not None or inventory is not None or as_sarif:
             fail("--scan takes a file of many responses: leave out the header, its circumstances and --sarif")

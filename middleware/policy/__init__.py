@@ -34,6 +34,7 @@ from .node import Node
 from .paths import certain_pins, trust_anchors, validated_path
 from .policy import KeylessPolicyOptions, Policy, PolicyOptions
 from .rules import LONGEST_MAX_AGE, Mode, Pinned
+from .sent import recall
 from .sources import PolicySource, policies_to_send
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ __all__ = [
     "read_inventory",
     "read_key",
     "read_tables",
+    "recall",
     "sync_folder",
     "trust_anchors",
     "unproven",

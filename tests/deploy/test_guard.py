@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from dynpin import PublicKeyPins
 from dynpin.deploy.rotation import Deployed, History, Planned, Published
+from dynpin.middleware import Policy
 from dynpin.middleware.policy import read_inventory
 from tests.deploy.commands import dynpin
 from tests.deploy.guard_certificates import DAY, NOW, Authority, Shop, new_key, pin_of, private_pem
@@ -252,6 +253,40 @@ def test_a_ramp_whose_state_was_lost_is_not_called_unused(shop: Shop) -> None:
     history.write_text(history.read_text().replace(f"{NOW:%Y-%m-%d}", f"{NOW - 60 * DAY:%Y-%m-%d}"))
     assert codes(asked(renewed, code=1)) == ["clients-locked-out"]
     assert "it is unknown what the ramp sent" in dynpin("guard", str(renewed)).stderr
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_a_key_that_was_deployed_without_the_guard_is_not_fine_afterwards(is_recorded: bool, shop: Shop) -> None:
+    """dynpin.toml pins the deployed key, whichever it is. The server's own file has the header that clients got."""
+    shop.inventory.write_text(f'remember = "sent.txt"\n{shop.inventory.read_text()}')
+    last = Policy.from_inventory(shop.inventory).header
+    slipped = new_key()
+    chain = shop.authority.chain(slipped, Shop.HOST)
+    (shop.tls / "fullchain.pem").write_bytes(chain)
+    if is_recorded:
+        dynpin("rotate", "record")
+    seen = asked(shop.renewed(chain, slipped), code=1)
+    assert codes(seen) == ["clients-locked-out"]
+    assert [each["header"] for each in seen["locked_out"]] == [str(last)]
+    pinned = asked(shop.renewed(shop.authority.chain(shop.key, Shop.HOST)), code=1)  # visitors since then pin the other
+    assert str(last) not in [each["header"] for each in pinned["locked_out"]]
+    if not is_recorded:
+        # What unpins ends that: the server does not write the file any more.
+        shop.inventory.write_text(shop.inventory.read_text().replace("[policy]", '[policy]\nmode = "unpin"'))
+        assert codes(json.loads(dynpin("guard", "renewed/fullchain.pem", "--json").stdout)) == ["key-without-history"]
+
+
+def test_a_header_that_the_server_has_not_taken_yet_is_not_sent(shop: Shop) -> None:
+    full = f'remember = "sent.txt"\n{shop.inventory.read_text()}'
+    shop.inventory.write_text(full.replace(', "next.pub"', ""))
+    Policy.from_inventory(shop.inventory)
+    shop.inventory.write_text(full)
+    dynpin("rotate", "record")
+    renewed = shop.renewed(shop.authority.chain(shop.next, Shop.HOST), shop.next)
+    assert codes(asked(renewed, code=1)) == ["clients-locked-out"]
+    assert "dynpin.toml makes other pins; both count" in dynpin("guard", str(renewed)).stderr
+    Policy.from_inventory(shop.inventory)
+    assert codes(asked(renewed, code=0)) == []
 
 
 def test_without_a_history_a_key_that_was_never_deployed_does_not_pass(shop: Shop) -> None:
