@@ -30,7 +30,7 @@ from .issuance import (
     unusable,
 )
 from .keys import Chain, Key
-from .paths import completing, known_roots, path_up, readable
+from .paths import completing, is_valid, known_roots, path_up, readable, upwards
 
 __all__ = [
     "ChainFault",
@@ -114,43 +114,41 @@ def _unread(chain: Chain) -> tuple[ChainFault, ...]:
 def without_root(chain: Chain, present: Sequence[Chain], roots: Sequence[Path] = (), *, now: float) -> str | None:
     """Why clients may not find a root for a new chain; None if there is no sign of that.
 
-    An intermediate that has expired helps no client.
+    An issuer that has expired, or is not valid yet, helps no client, and a known root like that neither.
 
     Args:
         chain: the new chain.
-        present: the deployed chains. If no known root completes them, the new chain must end with the same CA.
+        present: the deployed chains. If no known root completes them, the new chain must lead to the same CA.
         roots: see :func:`in_chain`.
         now: seconds since the epoch, UTC.
 
     Raises:
         PolicyError: if a file of `roots` cannot be read.
     """
-    moment = datetime.fromtimestamp(now, UTC)
+    at = datetime.fromtimestamp(now, UTC)
     loaded = readable(chain)
-    served = (*loaded[:1], *(each for each in loaded[1:] if moment <= each.not_valid_after_utc))
-    others = [path_up(each) for each in map(readable, present) if each]
-    if not served or not others or is_self_signed(served[0]) or _is_completed(served, roots):
+    served = (*loaded[:1], *(each for each in loaded[1:] if is_valid(each, at)))
+    others = [each for each in map(readable, present) if each]
+    if not served or not others or is_self_signed(served[0]):
         return None
-    last = path_up(served)[-1]
-    if not any(_is_completed(each, roots) for each in others) and any(_ends_at(last, each[-1]) for each in others):
+    issuers = upwards(served)
+    if completing(issuers, roots, at):
+        return None
+    is_known = completing(issuers, roots) or any(completing(upwards(each), roots, at) for each in others)
+    if not is_known and any(_leads_to(path_up(each)[-1], issuers) for each in others):
         return None
     return (
-        f"no root that is known here completes {chain.label}: the certificate of {name_of(last.issuer)} is missing or "
-        "has expired, and clients that lack it too refuse the chain. Deploy the full chain, with every intermediate; "
-        "if your own CA issued it, name its root in roots"
+        f"no root that is known here completes {chain.label}: the certificate of {name_of(path_up(served)[-1].issuer)} "
+        "is missing, has expired or is not valid yet, and clients that lack it too refuse the chain. Deploy the full "
+        "chain, with every intermediate; if your own CA issued it, name its root in roots"
     )
 
 
-def _ends_at(last: x509.Certificate, other: x509.Certificate) -> bool:
-    """Whether two chains end with the same CA, as far as this can be seen."""
-    if is_self_signed(other):
-        return last == other or is_issuer(other, last)
-    return last.issuer == other.issuer
-
-
-def _is_completed(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> bool:
-    last = path_up(served)[-1]
-    return bool(completing([last], roots)) or der_of(last) in known_roots(tuple(roots))
+def _leads_to(end: x509.Certificate, path: Sequence[x509.Certificate]) -> bool:
+    """Whether a path passes the CA with which another one ends, as far as this can be seen."""
+    if is_self_signed(end):
+        return any(each == end or is_issuer(end, each) for each in path)
+    return any(each.issuer == end.issuer for each in path)
 
 
 def _use_faults(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFault]:
@@ -268,8 +266,9 @@ def unproven(backups: Sequence[Key], chains: Iterable[Chain], roots: Sequence[Pa
     if not backups or any(each.public_key is not None for each in backups):
         return None
     for chain in chains:
-        path = path_up(readable(chain))
-        if path and not is_self_signed(path[-1]) and not _is_completed(path, roots):
+        last = path_up(readable(chain))[-1:]
+        is_root = any(is_self_signed(each) or der_of(each) in known_roots(tuple(roots)) for each in last)
+        if last and not is_root and not completing(last, roots):
             return (
                 f"the pin {backups[0].pin} may be that of the root of {chain.label}, which is not known here. Then it "
                 "is not a Backup Pin, and clients ignore the header. Name the root in roots, or the key's file in "

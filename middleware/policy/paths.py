@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import ssl
 from collections.abc import Sequence
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,7 +19,17 @@ from dynpin.pins import Pin, certificates
 from .issuance import der_of, is_issuer, is_self_signed, load_certificate
 from .keys import Chain, pin_or_none
 
-__all__ = ["certain_pins", "completing", "known_roots", "path_up", "readable", "trust_anchors", "validated_path"]
+__all__ = [
+    "certain_pins",
+    "completing",
+    "is_valid",
+    "known_roots",
+    "path_up",
+    "readable",
+    "trust_anchors",
+    "upwards",
+    "validated_path",
+]
 
 
 def trust_anchors(chain: Chain, roots: Sequence[Path] = ()) -> tuple[bytes, ...]:
@@ -93,8 +104,23 @@ def path_up(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     return path
 
 
-def completing(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> list[x509.Certificate]:
-    """The known roots, and their own issuers, that complete the served certificates."""
+def upwards(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """The leaf and every certificate that issued one of these: clients may take any path among them."""
+    found = [*chain[:1]]
+    for each in found:  # it grows
+        found += [above for above in chain if above not in found and is_issuer(above, each)]
+    return found
+
+
+def is_valid(certificate: x509.Certificate, at: datetime) -> bool:
+    """Whether a certificate is valid at a time."""
+    return certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc
+
+
+def completing(
+    served: Sequence[x509.Certificate], roots: Sequence[Path], at: datetime | None = None
+) -> list[x509.Certificate]:
+    """The known roots, and their own issuers, that complete the served certificates; at a time, the valid ones."""
     known = known_roots(tuple(roots))
     found: list[x509.Certificate] = []
     waiting = list(served)
@@ -105,7 +131,9 @@ def completing(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> lis
             if name not in der:  # a quick test, so that most roots are not decoded
                 continue
             root = load_certificate(der)
-            if root is not None and root not in found and root != each and is_issuer(root, each):
+            if root is None or (at is not None and not is_valid(root, at)):
+                continue
+            if root not in found and root != each and is_issuer(root, each):
                 found.append(root)
                 waiting.append(root)
     return found

@@ -250,14 +250,39 @@ def test_a_certificate_that_a_ca_issued_to_itself_is_no_intermediate() -> None:
     assert not chain_faults(read_chain(pem(_issue(issuer=issuer), new, old), "the chain"), now=NOW)
 
 
-def test_an_intermediate_that_has_expired_completes_nothing(pki: Pki, tmp_path: Path) -> None:
+@pytest.mark.parametrize("days", [-401, 3651])
+@pytest.mark.parametrize("extra", ["intermediate", "root"])
+def test_what_is_not_valid_completes_nothing(days: int, extra: str, pki: Pki, tmp_path: Path) -> None:
     roots = tmp_path / "roots.pem"
     roots.write_bytes(pki.root.pem)
-    chain = read_chain(pki.leaf.pem, "chain.pem")
-    for known in ([], [roots]):
-        reason = without_root(chain, [chain], known, now=_today(pki) + 3651 * 86_400)
+    chain = pki.leaf if extra == "intermediate" else pki.root.issue(HOST, LEAF)
+    served = read_chain(chain.pem, "chain.pem")
+    for known in ([], [roots])[extra == "root" :]:
+        assert without_root(served, [served], known, now=_today(pki)) is None
+        reason = without_root(served, [served], known, now=_today(pki) + days * 86_400)
         assert reason is not None
-        assert "has expired" in reason
+        assert "is missing, has expired or is not valid yet" in reason
+
+
+def test_a_cross_signed_root_along_is_no_fault(pki: Pki, tmp_path: Path) -> None:
+    """As with Let's Encrypt: the chain may end at the root that clients know, or go on to an older one."""
+    known, old = tmp_path / "known.pem", tmp_path / "old.pem"
+    known.write_bytes(pki.root.pem)
+    old.write_bytes(pki.other.pem)
+    leaf, intermediate = pki.leaf.served
+    cross = pki.root.cross_signed(pki.other).certificate
+    twin = Authority("Intermediate", Authority("A third root"), pki.intermediate.key).certificate
+    short, long = pki.leaf.pem, pem(leaf, intermediate, cross)
+    for new, present, roots, fine in [
+        (long, short, [known], True),
+        (long, short, [], True),
+        (short, long, [known], True),
+        (short, long, [old], False),
+        (pem(leaf, twin, intermediate), short, [known], True),
+        (pem(leaf, twin), short, [known], False),
+    ]:
+        reason = without_root(read_chain(new, "new.pem"), [read_chain(present, "present.pem")], roots, now=_today(pki))
+        assert (reason is None) == fine, reason
 
 
 def test_a_chain_that_no_root_completes_in_the_place_of_one_that_ends_somewhere(pki: Pki, tmp_path: Path) -> None:
