@@ -47,19 +47,33 @@ def inventories_below(folder: Path) -> tuple[tuple[Path, ...], tuple[Outcome, ..
     """Every ``dynpin.toml`` in a folder and below it, and an outcome for each folder that cannot be read.
 
     A link to a folder counts if the file is right in that folder, as in ``sites-enabled``; it is not followed further.
+    A folder counts once, however many links lead to it.
     """
     found: list[Path] = []
     unread: list[Outcome] = []
+    links: list[Path] = []
+    seen: set[Path] = set()
 
     def note(error: OSError) -> None:
         unread.append(Outcome(Path(os.fsdecode(error.filename)), failure=error.strerror or str(error)))
 
     for inside, folders, files in os.walk(folder, onerror=note):
         here = Path(inside)
-        links = [here / name for name in folders if (here / name).is_symlink()]
-        found += [each / INVENTORY for each in links if os.path.lexists(each / INVENTORY)]
+        seen.add(here.resolve())
+        links += [here / name for name in folders if (here / name).is_symlink()]
         if INVENTORY in (*files, *folders):  # a folder of that name cannot be read, which is a finding
             found.append(here / INVENTORY)
+    for link in sorted(links):
+        if (real := link.resolve()) in seen:
+            continue
+        seen.add(real)
+        try:
+            (link / INVENTORY).lstat()
+            found.append(link / INVENTORY)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            note(error)
     return tuple(sorted(found)), tuple(unread)
 
 

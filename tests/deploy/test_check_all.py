@@ -123,6 +123,9 @@ def test_no_site_is_left_out_for_the_kind_of_its_files(tmp_path: Path) -> None:
     (real / "dynpin.toml").write_text("")
     (sites / "enabled").symlink_to(real)
     (sites / "elsewhere").symlink_to(tmp_path / "real")  # it has no site itself
+    (sites / "again").symlink_to(sites / "folder")  # a site counts once
+    (sites / "folder" / "loop").symlink_to(sites)
+    (sites / "zz").symlink_to(real)
     (sites / "gone").mkdir()
     (sites / "gone" / "dynpin.toml").symlink_to(tmp_path / "absent")
     found, unread = inventories_below(sites)
@@ -140,6 +143,15 @@ def test_a_folder_that_cannot_be_read_is_a_finding(folder: Path, site: Site, add
     finally:
         (folder / "typo").chmod(0o700)
     assert "typo  Permission denied" in result.stdout
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_linked_folder_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "real").mkdir(0)
+    (tmp_path / "sites" / "enabled").symlink_to(tmp_path / "real")
+    found, unread = inventories_below(tmp_path / "sites")
+    assert (found, [each.failure for each in unread]) == ((), ["Permission denied"])
 
 
 @pytest.mark.parametrize(
