@@ -275,13 +275,17 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
 
 def _remembered(sent: _Sent, built: Built | None, now: float) -> _Sent:
     """What clients may hold, with the header that the server sent last, if it keeps that in a file (`remember`)."""
-    # As in the server: if no pins are sent now, the file may be old.
-    file = None if built is None or not built.header.max_age else built.inventory.remember
+    # What unpins ends that, and leaves the file as it is. Report-only ends nothing: clients hold what was sent before.
+    file = None if built is None or built.header.max_age == 0 else built.inventory.remember
     last = None if file is None else recall(file)
     if built is None or last is None:
         return sent
     if set(last.pins) != set(built.header.pins):
-        say(f"dynpin: {file} has the last header of the server. dynpin.toml makes other pins; both count", err=True)
+        say(
+            f"dynpin: {file} has the last header that the server sent for clients to keep. dynpin.toml makes other "
+            "pins; both count. If the server sent it longer ago than its max-age, remove the file",
+            err=True,
+        )
     by_nodes = (*sent.history.sent_by_nodes, Held(last, now, None, now))
     return replace(sent, history=replace(sent.history, sent_by_nodes=by_nodes))
 

@@ -268,6 +268,12 @@ def test_a_key_that_was_deployed_without_the_guard_is_not_fine_afterwards(is_rec
     seen = asked(shop.renewed(chain, slipped), code=1)
     assert codes(seen) == ["clients-locked-out"]
     assert [each["header"] for each in seen["locked_out"]] == [str(last)]
+    enforcing = shop.inventory.read_text()
+    shop.inventory.write_text(
+        enforcing.replace("[policy]", '[policy]\nmode = "report-only"\nreport_uri = "https://reports.test/"')
+    )
+    assert codes(asked(shop.renewed(chain, slipped), code=1)) == ["clients-locked-out"]
+    shop.inventory.write_text(enforcing)
     pinned = asked(shop.renewed(shop.authority.chain(shop.key, Shop.HOST)), code=1)  # visitors since then pin the other
     assert str(last) not in [each["header"] for each in pinned["locked_out"]]
     if not is_recorded:
