@@ -182,7 +182,7 @@ def _reachable(damaged: sqlite3.Connection, path: Path) -> Iterator[KnownPinnedH
     A SELECT ends at a page that cannot be read. So the rows are read from the first one to the damage, and from the
     last one back to it. If other rows may lie in between, the same is done on both sides of a name in the middle.
     """
-    gaps = deque([_ALL_NAMES])
+    gaps: deque[tuple[str, str]] = deque([_ALL_NAMES])
     for _ in range(_MAX_GAPS):
         if not gaps:
             return
