@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
+from dynpin.errors import StoreError
+
 from .store import IN_MEMORY, PinStore
 
 __all__ = ["Background", "farewell", "living"]
@@ -82,7 +84,9 @@ class Background(ABC):
                     if due is not None:
                         self._wake.wait(min(max(due - store.clock(), 0.0), _LONGEST_SLEEP))
                         self._idle.clear()
-        except Exception:  # a damaged row too: threading would print it into the program's stderr
+        except StoreError as error:  # a full disk, a lock that is held for long, a damaged table
+            logger.warning("%s: %s", self._ended, error)
+        except Exception:  # threading would print it into the program's stderr
             logger.exception("%s", self._ended)
         finally:
             with self._lock:

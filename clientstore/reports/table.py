@@ -206,7 +206,9 @@ def full_since(select: Select, now: float, most: int) -> float | None:
 
 def claim(connection: sqlite3.Connection, report_id: int, now: float) -> QueuedReport:
     """Take a report, so that no other process does while the lease lasts. Returns its state before that."""
-    ((*row,),) = connection.execute(f"{_SELECT} WHERE id = ?", (report_id,)).fetchall()
+    row = connection.execute(f"{_SELECT} WHERE id = ?", (report_id,)).fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError("a report is not in its place")
     connection.execute(
         "UPDATE reports SET attempts = attempts + 1, next_attempt_at = ? WHERE id = ?", (now + _LEASE, report_id)
     )

@@ -121,6 +121,9 @@ def _of_sqlite(path: Path | None, error: Exception) -> str:
         )
     # SQLITE_IOERR_SHMSIZE, for one, is a kind of SQLITE_IOERR; an error of the module's own has no name.
     kind = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").partition("_")[0]
+    shortage = _why_nothing_opens() if kind == "CANTOPEN" else None
+    if shortage is not None:
+        return _of_the_system(shortage)
     is_sealed = path is not None and os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK)
     if kind == "READONLY" or (kind == "CANTOPEN" and is_sealed):
         return (
@@ -128,7 +131,7 @@ def _of_sqlite(path: Path | None, error: Exception) -> str:
             "the disk is mounted read-only."
         )
     if kind == "CANTOPEN":
-        return _of_the_system(_why_nothing_opens() or OSError(errno.EACCES, ""))
+        return _of_the_system(OSError(errno.EACCES, ""))
     if kind == "FULL":
         return _of_the_system(OSError(errno.ENOSPC, ""))
     if kind == "IOERR":

@@ -30,7 +30,9 @@ __all__ = ["Repair", "check", "repair"]
 _MAX_FAULTS = 20
 # How often a repair looks behind a page that cannot be read. Each look takes some hundredths of a millisecond.
 _MAX_GAPS = 2_000
-_BETWEEN = f"SELECT {COLUMNS} FROM hosts WHERE host BETWEEN ? AND ? ORDER BY host"  # noqa: S608 - a constant
+# Before the first name and after the last one.
+_ALL_NAMES = ("", "\x7f")
+_SELECT = f"SELECT {COLUMNS} FROM hosts"  # noqa: S608 - a constant
 # sqlite_... are SQLite's own: ANALYZE makes some.
 _PARTS = "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 _OTHER_TABLES = ("overrides", "refusals", "facts", "reports", "attempts", "looks", "asked", "trusted")
@@ -180,16 +182,22 @@ def _reachable(damaged: sqlite3.Connection, path: Path) -> Iterator[KnownPinnedH
     A SELECT ends at a page that cannot be read. So the rows are read from the first one to the damage, and from the
     last one back to it. If other rows may lie in between, the same is done on both sides of a name in the middle.
     """
-    gaps = deque([("", "\x7f")])  # before the first name and after the last one
+    gaps: deque[tuple[str, str]] = deque([_ALL_NAMES])
     for _ in range(_MAX_GAPS):
         if not gaps:
             return
-        first, last = ends = list(gaps.popleft())
-        for at, (direction, farther) in enumerate((("ASC", max), ("DESC", min))):
+        gap = gaps.popleft()
+        ends = list(gap)
+        for at, (sign, direction, farther) in enumerate(((">=", "ASC", max), ("<=", "DESC", min))):
+            # At first without a WHERE: a damaged name would lead astray. Nor may one end the reading.
+            where, start = ("", ()) if gap == _ALL_NAMES else (f"WHERE host {sign} ?", (gap[at],))
             try:
-                for row in damaged.execute(f"{_BETWEEN} {direction}", (first, last)):
+                for row in damaged.execute(f"{_SELECT} {where} ORDER BY host {direction}", start):
                     if _fault(row) is None:
-                        yield (entry := entry_of(row))
+                        entry = entry_of(row)
+                        if not gap[0] <= entry.host <= gap[1]:
+                            break
+                        yield entry
                         ends[at] = farther(ends[at], entry.host)
                 break  # no damage
             except sqlite3.DatabaseError as error:
@@ -198,7 +206,7 @@ def _reachable(damaged: sqlite3.Connection, path: Path) -> Iterator[KnownPinnedH
                     raise OtherFile(str(store_error(path, error))) from None
         else:
             middle = _halfway(*ends)
-            gaps += [gap for gap in ((ends[0], middle), (middle, ends[1])) if gap[0] < gap[1]]
+            gaps += [each for each in ((ends[0], middle), (middle, ends[1])) if each[0] < each[1]]
 
 
 def _halfway(low: str, high: str) -> str:

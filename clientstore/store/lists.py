@@ -161,17 +161,20 @@ def claim(connection: sqlite3.Connection, now: float) -> Look | None:
     while look is None and (row := connection.execute(due, (now, now + _FAR, now, now + _FAR)).fetchone()):
         look = _look(row)
         if look is None:
-            damaged += connection.execute("DELETE FROM looks WHERE (root, uri) = (?, ?)", row[:2]).rowcount
+            changed = connection.execute("DELETE FROM looks WHERE (root, uri) = (?, ?)", row[:2]).rowcount
+            damaged += changed
+        else:
+            changed = connection.execute(
+                "UPDATE looks SET leased_until = ? WHERE (root, uri) = (?, ?)",
+                (now + look.seconds + _TAKEN_OVER, *row[:2]),
+            ).rowcount
+        if not changed:  # its key does not lead to it: without this, the list would be fetched without end
+            raise sqlite3.DatabaseError("a signed list is not in its place")
     if damaged:
         logger.error(
             "dropped %s: damaged in the store's file. The next refusal asks for it again; a list that you follow needs "
             "`dynpin hosts follow` again",
             counted(damaged, "signed list"),
-        )
-    if look is not None:
-        connection.execute(
-            "UPDATE looks SET leased_until = ? WHERE (root, uri) = (?, ?)",
-            (now + look.seconds + _TAKEN_OVER, look.recovery.root, look.recovery.uri),
         )
     return look
 

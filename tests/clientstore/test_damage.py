@@ -114,6 +114,13 @@ def test_what_lies_between_two_damages_is_saved(filled: Path, clock: Clock) -> N
     assert not {"h0300.test", "h0700.test", "h1400.test", "h1700.test"} & saved
 
 
+@pytest.mark.parametrize("host", [b"h0000.test", b"h0999.test", b"h1000.test", b"h1999.test"])
+@pytest.mark.parametrize("sign", [b"\x00", b"~", b"\x7f", b"\xe8"])
+def test_a_damaged_name_of_one_host_hides_no_other_from_repair(filled: Path, host: bytes, sign: bytes) -> None:
+    filled.write_bytes(filled.read_bytes().replace(host, sign + host[1:]))
+    assert repair(filled, BASE).kept == 1_999
+
+
 def test_repair_keeps_reports_and_overrides(file: Path, clock: Clock) -> None:
     from .queued import a_report, by_hand
     from .test_static import shipped

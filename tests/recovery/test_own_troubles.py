@@ -6,17 +6,22 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from functools import partial
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.recovery import HTTPFetcher, verify
-from dynpin.clientstore.store.lists import ask, looks, record, trusted_files
+from dynpin.clientstore.store.lists import ask, claim, looks, record, register, trusted_files
+from dynpin.errors import StoreError
+from dynpin.recovery import Recovery
 from tests.recovery.conftest import HOST, Bank
 
 
@@ -132,3 +137,19 @@ def test_a_damaged_row_of_one_list_keeps_no_other_from_being_read(
     assert not bank.refused(), bank.outcome()
     # A text that cannot be read is shown as far as it can be.
     assert ("damaged in the store's file" in caplog.text) == (not damage.startswith("outcome"))
+
+
+def test_a_list_whose_key_does_not_lead_to_it_is_not_fetched_without_end(tmp_path: Path) -> None:
+    file, roots = tmp_path / "pins", [bytes([number]) * 32 for number in (1, 2, 3)]
+    with PinStore(file) as store:
+        for root in roots:
+            store.database.write(
+                partial(register, recovery=Recovery(root, "https://lists.test/"), name="x", data=b"", now=0.0)
+            )
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    data = file.read_bytes()
+    assert data.count(roots[0] + b"https") == 1
+    file.write_bytes(data.replace(roots[0] + b"https", bytes([9]) * 32 + b"https"))
+    with PinStore(file) as store, pytest.raises(StoreError, match=r"not in its place.*hosts check --repair"):
+        list(iter(lambda: store.database.write(partial(claim, now=store.clock())), None))

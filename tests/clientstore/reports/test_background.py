@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -45,6 +46,25 @@ def test_a_store_on_a_read_only_disk_reports_nothing_and_says_so_in_one_line(
     assert ["could not be kept" in record.message for record in warnings] == [True]
     assert "mounted read-only" in caplog.text
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_a_store_that_cannot_be_written_ends_the_sending_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def claim(*_: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(queue, "claim", claim)
+    with PinStore(tmp_path / "pins") as store:
+        by_hand(store).add(a_report("waits.test"), URI)
+        sending = ReportQueue(store)
+        sending.start()
+        store.database.write(lambda _: None)  # after the start
+        assert sending.wait(30)
+    (said,) = [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    assert "sending of reports ended" in said.message
+    assert "database is locked" in said.message
+    assert said.exc_info is None
 
 
 @pytest.mark.parametrize("reporter", [None, "off"])

@@ -97,7 +97,12 @@ def prepare(path: Path, *, may_be_empty: bool = True) -> None:
 
 def check_schema(db: Connection, path: Path) -> None:
     """Raise if somebody has migrated the file since it was prepared. No migration begins while a transaction writes."""
-    (found,) = raw(db).execute("SELECT version_num FROM alembic_version").fetchone()
+    (found,) = raw(db).execute("SELECT max(version_num) FROM alembic_version").fetchone()
+    if found is None:
+        raise StoreError(
+            f"the report storage {path} cannot be used: the version of its tables is lost (alembic_version is empty); "
+            "stop the collector, keep this file, and put a backup in its place"
+        )
     check_revision(found, str(path))
 
 

@@ -75,13 +75,23 @@ def test_a_storage_that_was_closed_may_be_used_again(storage: SQLStorage) -> Non
     assert storage.secret() == secret
 
 
-def test_a_schema_that_somebody_migrates_in_use_is_not_used(make: Make) -> None:
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (
+            "UPDATE alembic_version SET version_num = '9999'",
+            r"written by a newer dynpin .* upgrade dynpin and start it again",
+        ),
+        ("DELETE FROM alembic_version", r"put a backup in its place|no tables yet"),
+    ],
+)
+def test_a_schema_that_somebody_changes_in_use_is_not_used(make: Make, damage: str, told: str) -> None:
     storage, other = make(), make()
     storage.add([arrival()], {})
     other.probe(2)
-    change(other, "UPDATE alembic_version SET version_num = '9999'")
+    change(other, damage)
     for use in (storage.tokens, lambda: storage.probe(2), lambda: storage.add([arrival()], {}), other.secret):
-        with pytest.raises(StoreError, match=r"written by a newer dynpin .* upgrade dynpin and start it again"):
+        with pytest.raises(StoreError, match=told):
             use()
 
 
