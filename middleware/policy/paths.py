@@ -76,7 +76,7 @@ def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
     served = readable(chain)
     if not served:
         return chain.pinnable
-    path = path_up(served)
+    path = upwards(served)
     found = [pin_or_none(der_of(each)) for each in (*path, *completing(path, roots))]
     return tuple(dict.fromkeys(pin for pin in found if pin is not None))
 

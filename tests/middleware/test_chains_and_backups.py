@@ -88,6 +88,15 @@ def test_what_every_client_finds_in_its_chain(pki: Pki, tmp_path: Path) -> None:
     assert found == {name: expected for name, (_, _, expected) in served.items()}
 
 
+def test_a_client_may_take_either_of_two_issuers(pki: Pki, tmp_path: Path) -> None:
+    known = tmp_path / "known.pem"
+    known.write_bytes(pki.root.pem)
+    leaf, intermediate = pki.leaf.served
+    twin = Authority("Intermediate", Authority("A third root"), pki.intermediate.key).certificate
+    for both in ((intermediate, twin), (twin, intermediate)):
+        assert pki.root.key.pin in validated_path(read_chain(pem(leaf, *both), "c"), [known])
+
+
 def test_roots_that_cannot_be_read_are_said(pki: Pki, tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"absent\.pem, which roots names, holds no roots that can be read"):
         in_chain(Key("x", pki.spare.pin), [read_chain(pki.leaf.pem, "c")], [tmp_path / "absent.pem"])
