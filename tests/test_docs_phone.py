@@ -85,6 +85,21 @@ def test_nothing_is_cut_on_a_phone(site: Path, tmp_path: Path) -> None:
     assert cut == {}
 
 
+def test_cards_are_read_out_as_a_table_and_paper_has_all_of_it(site: Path, tmp_path: Path) -> None:
+    page = (site / "reference" / "collector-toml.html").as_uri()
+    with chromium(tmp_path / "profile") as browser:
+        browser.look(width=390)
+        browser.visit(page)
+        assert browser.run("document.querySelectorAll('table.cards').length") == 1
+        roles = browser.run("[...new Set([...document.querySelectorAll('.cards, .cards *')].map(e => e.role))]")
+        assert {"table", "rowgroup", "row", "cell"} <= set(roles)
+        browser.look(width=718)  # A4
+        browser.ask("Emulation.setScriptExecutionDisabled", value=True)
+        browser.ask("Emulation.setEmulatedMedia", media="print")
+        browser.visit(page)
+        assert browser.run(WIDER_THAN_ITS_BOX) == []
+
+
 @pytest.mark.parametrize(
     ("words", "page"), [("rotate", "how-to/rotate.html"), ("emergency", "how-to/rotate.html"), ("DANE", "alternatives")]
 )

@@ -4,7 +4,11 @@
 
 const tables = [...document.querySelectorAll("article table.docutils")];
 
+// A browser may take what CSS shows as blocks for no table any more, and would not read it out as one.
+const roles = { table: "table", tbody: "rowgroup", tr: "row", td: "cell" };
+
 for (const table of tables) {
+  for (const each of [table, ...table.querySelectorAll("tbody, tr, td")]) each.setAttribute("role", roles[each.localName]);
   const headings = [...table.tHead?.rows[0]?.cells ?? []].map((cell) => cell.textContent.trim());
   for (const row of table.tBodies[0]?.rows ?? []) {
     // Two columns need no headings: the first cell is the title of its card, and the second is all that is in it.
