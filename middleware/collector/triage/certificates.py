@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,6 +19,8 @@ from dynpin.pins import Pin
 from dynpin.report import certificate_pin
 
 __all__ = ["Decoded", "decode", "names_cover"]
+
+_PartT = TypeVar("_PartT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,9 @@ class Decoded:
         is_ca: whether basicConstraints says CA.
         is_self_issued: whether subject and issuer are the same.
         has_public_marks: whether it has what public CAs put in: policies, and addresses for revocation checks.
-        fault: why it, or its extensions, could not be read; an empty text if all could.
+        fault: why it, or a part of it, could not be read; an empty text if all could.
+        subject_name: the whole name of the subject; None if it cannot be read.
+        issuer_name: the same for the issuer.
     """
 
     pem: str
@@ -54,6 +59,8 @@ class Decoded:
     is_self_issued: bool = False
     has_public_marks: bool = False
     fault: str = ""
+    subject_name: x509.Name | None = field(default=None, repr=False, compare=False)
+    issuer_name: x509.Name | None = field(default=None, repr=False, compare=False)
     certificate: x509.Certificate | None = field(default=None, repr=False, compare=False)
 
 
@@ -75,7 +82,10 @@ def _load(pem: str) -> x509.Certificate:
 
 
 def _described(pem: str, pin: Pin | None, certificate: x509.Certificate) -> Decoded:
-    extensions, fault = _extensions(certificate)
+    subject, no_subject = _part("subject", lambda: certificate.subject)
+    issuer, no_issuer = _part("issuer", lambda: certificate.issuer)
+    found, no_extensions = _part("extensions", lambda: {each.oid: each.value for each in certificate.extensions})
+    extensions = found or {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         serial = f"{certificate.serial_number:x}"
@@ -85,8 +95,8 @@ def _described(pem: str, pin: Pin | None, certificate: x509.Certificate) -> Deco
         pem=pem,
         pin=pin,
         fingerprint=hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest(),
-        subject=_name(certificate.subject),
-        issuer=_name(certificate.issuer),
+        subject=_name(subject),
+        issuer=_name(issuer),
         serial=serial,
         names=tuple(name[:255] for name in names.get_values_for_type(x509.DNSName))
         if isinstance(names, x509.SubjectAlternativeName)
@@ -95,33 +105,37 @@ def _described(pem: str, pin: Pin | None, certificate: x509.Certificate) -> Deco
         not_after=certificate.not_valid_after_utc.timestamp(),
         key=_key(certificate),
         is_ca=isinstance(constraints, x509.BasicConstraints) and constraints.ca,
-        is_self_issued=certificate.subject == certificate.issuer,
+        is_self_issued=subject is not None and subject == issuer,
         has_public_marks={x509.AuthorityInformationAccess.oid, x509.CertificatePolicies.oid} <= extensions.keys()
         and _is_for_servers(extensions.get(x509.ExtendedKeyUsage.oid)),
-        fault=fault,
+        fault=no_subject or no_issuer or no_extensions,
+        subject_name=subject,
+        issuer_name=issuer,
         certificate=certificate,
     )
 
 
-def _extensions(certificate: x509.Certificate) -> tuple[dict[x509.ObjectIdentifier, x509.ExtensionType], str]:
-    """The extensions, and why they could not be read.
+def _part(what: str, read: Callable[[], _PartT]) -> tuple[_PartT | None, str]:
+    """A part of a certificate, and why it could not be read.
 
-    cryptography reads all or none of them. A client ignores those that it does not know, so one that is damaged must
-    not hide the key, the issuer and the signature of an attacker's certificate.
+    cryptography is stricter than clients: it refuses a name in Latin-1, and all extensions for one that it cannot read.
+    Such a part must not hide the key and the signature of an attacker's certificate.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-            return {extension.oid: extension.value for extension in certificate.extensions}, ""
+            return read(), ""
     except Exception as error:  # noqa: BLE001 - a stranger's bytes: the parser may raise anything
-        return {}, f"its extensions do not decode: {str(error)[:120]}"
+        return None, f"its {what} cannot be read: {str(error)[:120]}"
 
 
 def _is_for_servers(usage: object) -> bool:
     return not isinstance(usage, x509.ExtendedKeyUsage) or ExtendedKeyUsageOID.SERVER_AUTH in usage
 
 
-def _name(name: x509.Name) -> str:
+def _name(name: x509.Name | None) -> str:
+    if name is None:
+        return ""
     for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME):
         for attribute in name.get_attributes_for_oid(oid):
             value = attribute.value

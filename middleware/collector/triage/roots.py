@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from cryptography import x509
+
 from .certificates import Decoded, decode
 from .diagnosis import RootKind
 from .signatures import Signatures
@@ -54,7 +56,7 @@ def _by_subject(bundle: bytes) -> dict[bytes, list[Decoded]]:
     for block in bundle.split(b"-----BEGIN CERTIFICATE-----")[1:]:
         root = decode("-----BEGIN CERTIFICATE-----" + block.decode("ascii", "replace"))
         if root.certificate is not None:
-            roots.setdefault(root.certificate.subject.public_bytes(), []).append(root)
+            roots.setdefault(_bytes(root.subject_name), []).append(root)
     return roots
 
 
@@ -68,7 +70,11 @@ def _public_roots() -> dict[bytes, list[Decoded]]:
 def _ends_in(last: Decoded, roots: dict[bytes, list[Decoded]], signatures: Signatures) -> bool:
     if last.certificate is None:
         return False
-    same_key: Iterable[Decoded] = roots.get(last.certificate.subject.public_bytes(), ())
+    same_key: Iterable[Decoded] = roots.get(_bytes(last.subject_name), ())
     if any(root.pin is not None and root.pin == last.pin for root in same_key):
         return True
-    return any(signatures.is_issued_by(last, root) for root in roots.get(last.certificate.issuer.public_bytes(), ()))
+    return any(signatures.is_issued_by(last, root) for root in roots.get(_bytes(last.issuer_name), ()))
+
+
+def _bytes(name: x509.Name | None) -> bytes:
+    return b"" if name is None else name.public_bytes()

@@ -38,10 +38,10 @@ class Signatures:
 
     def is_issued_by(self, certificate: Decoded, issuer: Decoded) -> bool | None:
         """Whether the issuer's key signed the certificate; None if this was not, or cannot be, verified."""
-        below, above = certificate.certificate, issuer.certificate
+        below, above = certificate.issuer_name, issuer.subject_name
         if below is None or above is None:
             return None
-        if below.issuer != above.subject:
+        if below != above:
             return False
         if issuer.pin is None:
             return None

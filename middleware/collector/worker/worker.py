@@ -29,7 +29,7 @@ _LOOK_EVERY_S = 2.0
 # How many groups are judged before their verdicts are stored together, and how often before other work gets its turn.
 _TOGETHER, _BATCHES = 20, 10
 # Raise this when the rules of triage change. Then all groups are judged again.
-_RULES = b"5"
+_RULES = b"6"
 
 
 class Worker:

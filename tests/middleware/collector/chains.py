@@ -84,3 +84,13 @@ def _issue(
     if extension is not None:
         builder = builder.add_extension(extension, critical=False)
     return Issued(builder.sign(by.key if by else key, SHA256()), key)
+
+
+def nameless(issued: Issued, by: Issued) -> Issued:
+    """The same certificate, signed by `by`, with "Café" in Latin-1: OpenSSL reads it, cryptography does not."""
+    tbs, signature = issued.certificate.tbs_certificate_bytes, issued.certificate.signature
+    changed = tbs.replace(b"\x0c\x04Cafe", b"\x14\x04Caf\xe9")
+    while len(again := by.key.sign(changed, ec.ECDSA(SHA256()))) != len(signature):
+        pass  # the length of a signature differs by a byte or two
+    der = issued.certificate.public_bytes(Encoding.DER).replace(tbs, changed).replace(signature, again)
+    return Issued(x509.load_der_x509_certificate(der), issued.key)

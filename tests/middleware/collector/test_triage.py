@@ -29,7 +29,7 @@ from dynpin.middleware.collector.triage import (
 )
 from dynpin.report import Report, read_report, rfc3339
 from tests.clock import Clock
-from tests.middleware.collector.chains import Issued, authority
+from tests.middleware.collector.chains import Issued, authority, nameless
 from tests.middleware.collector.conftest import NOW, Start, vector
 
 DAY = 86_400.0
@@ -46,6 +46,10 @@ LONG = STRANGER.issue("api.test", since=OLD, more=[f"{number:0240}.test" for num
 # Few clients look at it, and cryptography cannot read it.
 TIMESTAMPS = x509.UnrecognizedExtension(ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS, b"damaged")
 DAMAGED = STRANGER.issue("api.test", since=OLD, extension=TIMESTAMPS)
+# Names that cryptography cannot read.
+NAMELESS = nameless(STRANGER.issue("Cafe", since=OLD, more=["api.test"]), STRANGER)
+CAFE = authority("Cafe")
+NAMELESS_ROOT, OF_NAMELESS = nameless(CAFE, CAFE), nameless(CAFE.issue("api.test", since=OLD), CAFE)
 PROXY = authority("Zscaler Root CA")
 INSPECTED = PROXY.issue("api.test", since=OLD)
 OTHER_ROOT = authority("Other House CA")
@@ -106,6 +110,21 @@ CASES: dict[str, tuple[str, Callable[[], Diagnosis]]] = {
     "a root that nobody knows, with an extension that is damaged": (
         "unknown-ca",
         lambda: judged(reported([DAMAGED], [DAMAGED, STRANGER], PINS)),
+    ),
+    "a root that nobody knows, and a leaf whose name cannot be read": (
+        "unknown-ca",
+        lambda: judged(reported([NAMELESS], [NAMELESS, STRANGER], PINS)),
+    ),
+    "a root that nobody knows, and whose name cannot be read": (
+        "unknown-ca",
+        lambda: judged(reported([OF_NAMELESS], [OF_NAMELESS, NAMELESS_ROOT], PINS)),
+    ),
+    "a root of the operator whose name cannot be read": (
+        "wrong-pin-set",
+        lambda: judged(
+            reported([OF_NAMELESS], [OF_NAMELESS, NAMELESS_ROOT], PINS),
+            roots=Roots(NAMELESS_ROOT.pem.encode(), public=b""),
+        ),
     ),
     "a root that inspects": (
         "private-root",
@@ -316,5 +335,5 @@ def test_all_names_of_a_certificate_count_and_the_page_says_how_many_there_are()
     found = judged(reported([MANY_NAMES], [MANY_NAMES, STRANGER], PINS))
     assert (len(found.validated[0].names), found.validated[0].more_names) == (20, 12)
     found = judged(reported([DAMAGED], [DAMAGED, STRANGER], PINS))
-    assert found.validated[0].fault.startswith("its extensions do not decode")
-    assert any("its extensions do not decode" in note for note in found.notes)
+    assert found.validated[0].fault.startswith("its extensions cannot be read")
+    assert any("its extensions cannot be read" in note for note in found.notes)
