@@ -73,8 +73,12 @@ def follow(
     *,
     context: ssl.SSLContext | None,
     source: Path | None = None,
+    at_once: bool = False,
 ) -> Look:
-    """See :meth:`dynpin.clientstore.PinStore.follow`. With a `source` as in :func:`look_at`, the look happens now."""
+    """See :meth:`dynpin.clientstore.PinStore.follow`. With `at_once` the look happens now, also if it is not due.
+
+    `source` is that of :func:`look_at`.
+    """
     # A root of TUF is JSON, and no form of a public key begins with a brace.
     name, data = FIRST_ROOT, trusted
     if not trusted.lstrip().startswith(b"{"):
@@ -86,7 +90,7 @@ def follow(
     recovery = Recovery(hashlib.sha256(data).digest(), uri)
     database.write(lambda connection: register(connection, recovery, name, data, clock()))
     look = _look_of(database, recovery)
-    if source is not None or (look.next_look_at is not None and look.next_look_at <= clock()):
+    if at_once or (look.next_look_at is not None and look.next_look_at <= clock()):
         look_at(database, look, clock, source=source, context=context)
     return _look_of(database, recovery)
 

@@ -124,7 +124,7 @@ def follow(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take the pins of a signed list before the first visit, and look for changes daily.
+    """Take the pins of a signed list now, before the first visit. Clients then look for changes daily.
 
     Exit code 1 if the list cannot be read or trusted; dynpin tries again later.
 
@@ -142,7 +142,7 @@ def follow(
     with PinStore(store) as pins:
         try:
             data, context = read_file(trusted), trusting(ca)
-            look = follow_list(pins.database, uri, data, pins.clock, context=context, source=source)
+            look = follow_list(pins.database, uri, data, pins.clock, context=context, source=source, at_once=True)
         except RecoveryError as error:
             fail(f"{trusted} cannot sign a list: {error}")
         held = sum(entry.origin == uri for entry in pins.each())

@@ -70,7 +70,14 @@ def test_show_tells_root_list_and_last_look(bank: Bank) -> None:
 def test_a_list_is_followed_by_hand(bank: Bank) -> None:
     bank.operator.sign({HOST: bank.pins})
     root = bank.operator.www / "1.root.json"
-    done = dynpin("hosts", "follow", bank.publisher.uri, str(root), "--store", str(bank.folder / "other"))
+    follow = ("hosts", "follow", bank.publisher.uri, str(root), "--store", str(bank.folder / "other"))
+    timestamp = bank.operator.www / "timestamp.json"
+    away = timestamp.rename(bank.folder / "timestamp.json")
+    failed = dynpin(*follow)
+    assert (failed.exit_code, "timestamp.json answered 404" in failed.output) == (1, True), failed.output
+    away.rename(timestamp)
+    # A person who has removed the cause sees it at once, and not the outcome of the look before.
+    done = dynpin(*follow)
     assert (done.exit_code, "1 host pinned by it" in done.output) == (0, True), done.output
     wrong = dynpin("hosts", "follow", "http://127.0.0.1:9", str(root), "--store", str(bank.folder / "third"))
     assert (wrong.exit_code, "cannot be read" in wrong.output) == (1, True), wrong.output
