@@ -164,7 +164,7 @@ def _of_service(settings: Settings) -> ServiceKeywords:
     """The settings of the service. This reads the files that settings name."""
     from dynpin.middleware.collector import Limits, Retention  # noqa: PLC0415
 
-    shared, of_tokens = own_inventories(settings.inventories)
+    shared, of_tokens, roots = own_inventories(settings.inventories)
     return {
         "tokens": settings.tokens,
         "limits": Limits(
@@ -175,7 +175,7 @@ def _of_service(settings: Settings) -> ServiceKeywords:
         ),
         "keys": {**shared, **own_keys(settings.keys)},
         "inventories": of_tokens,
-        "roots": own_roots(settings.roots),
+        "roots": own_roots([*filter(None, [settings.roots]), *roots]),
         "retention": Retention(settings.keep_days, settings.keep_megabytes * 2**20),
         "alerts": _alerts(settings),
         "source_address": settings.source_address,

@@ -28,29 +28,31 @@ def own_keys(files: Iterable[Path]) -> dict[Pin, str]:
     return found
 
 
-def own_inventories(named: Iterable[str]) -> tuple[dict[Pin, str], dict[str, dict[Pin, str]]]:
-    """The keys of every ``FILE``, for all policies, and of every ``TOKEN=FILE``, for the policy of that token."""
+def own_inventories(named: Iterable[str]) -> tuple[dict[Pin, str], dict[str, dict[Pin, str]], list[Path]]:
+    """What inventories name: the keys of every ``FILE``, those of every ``TOKEN=FILE`` for that token, all roots."""
     shared: dict[Pin, str] = {}
     of_tokens: dict[str, dict[Pin, str]] = {}
+    roots: list[Path] = []
     for one in named:
         token, _, file = one.rpartition("=")
-        keys = read_inventory(file).own_keys()
-        (of_tokens.setdefault(token, {}) if token else shared).update(keys)
-    return shared, of_tokens
+        inventory = read_inventory(file)
+        (of_tokens.setdefault(token, {}) if token else shared).update(inventory.own_keys())
+        roots += inventory.roots
+    return shared, of_tokens, roots
 
 
-def own_roots(file: Path | None) -> bytes:
+def own_roots(files: Iterable[Path]) -> bytes:
     """The operator's root certificates, PEM."""
-    if file is None:
-        return b""
-    try:
-        text = read_file(file)
-        x509.load_pem_x509_certificates(text)
-    except OSError as error:
-        fail(f"--roots {reason_of(error)}")
-    except ValueError:
-        fail(f"--roots {file} has no readable certificate in PEM; it must contain your root certificates")
-    return text
+    bundles: list[bytes] = []
+    for file in files:
+        try:
+            bundles.append(read_file(file))
+            x509.load_pem_x509_certificates(bundles[-1])
+        except OSError as error:
+            fail(f"roots: {reason_of(error)}")
+        except ValueError:
+            fail(f"roots: {file} has no readable certificate in PEM; it must contain your root certificates")
+    return b"\n".join(bundles)
 
 
 def tls_pair(certificate: Path | None, key: Path | None) -> None:

@@ -104,7 +104,7 @@ class Settings(Table):
         "your certificates and keys, so that triage knows them", [], example=["tls/fullchain.pem"]
     )
     inventories: list[str] = _about(
-        "your dynpin.toml, so that triage knows its keys; TOKEN=FILE for the policy of only one token",
+        "your dynpin.toml, so that triage knows its keys and roots; TOKEN=FILE for the keys of only one policy",
         [],
         example=["dynpin.toml", "shop=shop.toml"],
     )

@@ -47,10 +47,12 @@ _ALL = (
         "unknown-ca",
         "Interception by an unknown CA",
         "attack",
-        "The client trusts a chain without a pinned key. The chain ends in a CA that is neither public nor yours. "
-        "Somebody between the client and the site shows a certificate of their own.",
-        "Find out which network the client was in. Do not change the pins: they did their work. If the CA is yours, "
-        "name it with --roots (roots= in Python); then the group gets another verdict.",
+        "The client trusts a chain without a pinned key. The chain ends in a CA that is neither public nor one of your "
+        "roots. If it is not your own CA, somebody between the client and the site shows a certificate of their own.",
+        "Compare the pin of the leaf with the key on your server (dynpin pin fullchain.pem). If they differ, find out "
+        "which network the client was in, and do not change the pins: they did their work. If they are the same, the "
+        "CA is yours: name it in roots of the inventory, or with --roots (roots= in Python); then the group gets "
+        "another verdict.",
     ),
     Verdict(
         "foreign-key",
@@ -58,8 +60,10 @@ _ALL = (
         "attack",
         "The chain is valid, but the key of its first certificate is not in your inventory. A CA was tricked or "
         "forced, or somebody in your company ordered a certificate and told nobody.",
-        "Ask who ordered the certificate with this serial number. If nobody did, report it to the CA, which must "
-        "revoke it, and search for it in the Certificate Transparency logs.",
+        "Compare the pin of the leaf with the key on your server (dynpin pin fullchain.pem). If they are the same, you "
+        "have deployed a key that clients have not pinned: go back to a pinned key. If they differ, ask who ordered "
+        "the certificate with this serial number. If nobody did, report it to the CA, which must revoke it, and search "
+        "for it in the Certificate Transparency logs.",
     ),
     Verdict(
         "private-root",

@@ -100,10 +100,13 @@ def test_sigkill_loses_no_acknowledged_report(tmp_path: Path, rounds: int) -> No
     assert group["reports"] == acknowledged
 
 
-def test_an_inventory_names_the_keys_and_old_groups_are_judged_again(tmp_path: Path) -> None:
+def test_an_inventory_names_the_keys_and_roots_and_old_groups_are_judged_again(tmp_path: Path) -> None:
     (tmp_path / "shop.pem").write_text(LEAF.pem)
+    (tmp_path / "own-ca.pem").write_text(MIDDLE.pem)
     inventory = tmp_path / "dynpin.toml"
-    inventory.write_text(f'hosts = ["a.test"]\nkeys = ["shop.pem"]\nbackups = [{{ pin = "{OTHER_PIN}" }}]\n')
+    inventory.write_text(
+        f'hosts = ["a.test"]\nkeys = ["shop.pem"]\nbackups = [{{ pin = "{OTHER_PIN}" }}]\nroots = ["own-ca.pem"]\n'
+    )
     sent = reported([LEAF, MIDDLE], [LEAF], PINS).to_dict()
     of_other = ("--inventory", f"dmeo={inventory}")
     for options, named in (((), False), (("--inventory", str(inventory)), True), (of_other, False)):
@@ -118,6 +121,8 @@ def test_an_inventory_names_the_keys_and_old_groups_are_judged_again(tmp_path: P
                     if group["verdict"] and ("shop.pem (deployed)" in json.dumps(group["diagnosis"])) is named:
                         break
         assert (group["verdict"] == "stale-policy") is named
+        # A CA is the operator's for all policies, a key for its own.
+        assert group["diagnosis"]["root"] == ("own" if options else "unknown")
         assert ("no policy has the token dmeo" in said.get("inventory", "")) is (options == of_other)
 
 

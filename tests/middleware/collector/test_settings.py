@@ -224,7 +224,7 @@ def test_tokens_of_settings_are_listed_with_the_stored_ones(tmp_path: Path) -> N
 def test_roots_without_a_certificate_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "roots.pem").write_text(text)
     told = " ".join(run("--port", "0", "--roots", "roots.pem", code=2).split())
-    assert "--roots roots.pem has no readable certificate in PEM" in told
+    assert "roots: roots.pem has no readable certificate in PEM" in told
 
 
 def test_a_passphrase_on_the_key_is_told(tmp_path: Path) -> None:
