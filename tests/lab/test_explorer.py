@@ -78,6 +78,9 @@ def test_every_step_is_told_in_the_words_of_the_timeline(at: Chromium, playings:
     count = int(at.run("document.querySelectorAll('#list li').length"))
     assert count == len(hotspot.timeline.events)
     listed = str(at.run("document.querySelector('#list').innerText"))
+    # A teacher who asks for a prediction folds the list, which has the outcomes, and it stays so at the next step.
+    at.run("document.querySelector('#steps').click(); document.querySelector('#forward').click()")
+    assert at.run("document.querySelector('#list').checkVisibility()") is False
     for event in hotspot.timeline.visits:
         assert f"{event.actor} " in listed
     follow(at, "story=hotspot&agent=dynpin&step=6")
