@@ -45,7 +45,8 @@ def _systemd(text: str, folder: Path) -> None:
     name = _name(text)
     if name.endswith(".env"):
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-        assert all(re.fullmatch(r'[A-Z_]+=("[^"]*"|[^\s"]+)', line) for line in lines), text
+        # Single quotes: systemd reads this file, and so does a shell, which would replace a `$` in other ones.
+        assert all(re.fullmatch(r"[A-Z_]+='[^']*'", line) for line in lines), text
         return
     # What it starts need not be installed here; what a timer starts must be there.
     unit = folder / name
