@@ -82,6 +82,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"policy": [POLICY], "event": [{"kind": "attack", "from": 5, "until": 9, "share": 20}]},
         "from 0 to 1",
     ),
+    "a word that is not all": (
+        {"policy": [POLICY], "event": [{"kind": "loss", "day": 3, "keys": "al"}]},
+        'keys = "al" is not understood: give a whole number, or "all"',
+    ),
     "no number": ({"policy": [POLICY], "clients": "many"}, "a whole number"),
     "not a number": ({"policy": [POLICY], "days": float("nan")}, "a number from"),
     "event that is not a table": ({"policy": [POLICY], "event": [3]}, "event 1 is 3: give a table"),

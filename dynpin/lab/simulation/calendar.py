@@ -339,6 +339,8 @@ def _successor(table: Table) -> Successor:
 
 
 def _keys(table: Table, default: int) -> int:
-    if table.values.get("keys") == "all":
+    if isinstance(keys := table.values.get("keys"), str):
+        if keys != "all":
+            raise table.wrong("keys", 'a whole number, or "all"')
         return ALL
     return table.integer("keys", default, least=1, most=ALL)
