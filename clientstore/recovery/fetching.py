@@ -29,6 +29,8 @@ __all__ = ["FolderFetcher", "HTTPFetcher"]
 _STEP = 5.0
 _MOST_BYTES = 16_000_000
 _PIECE = 65_536
+# OpenSSL's X509_V_ERR codes for a chain that does not end in a trusted root.
+_NO_ROOT = (18, 19, 20, 21)
 
 
 class HTTPFetcher(FetcherInterface):
@@ -63,8 +65,7 @@ class HTTPFetcher(FetcherInterface):
         except (URLError, OSError, http.client.HTTPException, ValueError) as error:
             self._check_time()
             reason = error.reason if isinstance(error, URLError) else error
-            why = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-            raise DownloadError(f"{url} cannot be read: {why}") from None
+            raise DownloadError(f"{url} cannot be read: {_why(reason)}") from None
         return self._pieces(url, answer)
 
     def _pieces(self, url: str, answer: Any) -> Iterator[bytes]:  # noqa: ANN401 - urllib's own
@@ -105,3 +106,11 @@ class FolderFetcher(FetcherInterface):
         with file.open("rb") as opened:
             while piece := opened.read(_PIECE):
                 yield piece
+
+
+def _why(reason: object) -> str:
+    """Why nothing could be read, for a person."""
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        hint = ". If your own CA signed it, name the CA's roots" if reason.verify_code in _NO_ROOT else ""
+        return f"the certificate is not valid: {reason.verify_message}{hint}"
+    return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__

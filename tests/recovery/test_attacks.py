@@ -213,7 +213,7 @@ def test_a_list_at_https_is_verified_with_the_programs_roots_and_without_pins(ba
         if is_known:
             assert bank.heals()
         else:
-            bank.stays_refused("certificate verify failed")
+            bank.stays_refused("unable to get local issuer certificate. If your own CA signed it, name")
         assert len(bank.store.looks()) == 1
 
 
