@@ -186,8 +186,9 @@ def change(kept: KeptHistory, edit: Callable[[History], History], begin: History
 
 def _absent(kept: KeptHistory) -> str:
     return (
-        f"{kept} does not exist: begin it with dynpin rotate record --inventory FILE, or with --host NAME --header "
-        "VALUE --chain FILE. If there was one, and it is lost: dynpin rotate repair"
+        f"{kept} does not exist: begin it with dynpin rotate record, in the folder of dynpin.toml or with --inventory "
+        "FILE (without such a file: --host NAME --header VALUE --chain FILE). If there was one, and it is lost: dynpin "
+        "rotate repair"
     )
 
 
